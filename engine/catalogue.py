@@ -164,8 +164,18 @@ def _dinov2(letter: str, size: str, counts: tuple[int, int], scores: tuple[float
 # Addresses, sizes and scores: README and hubconf of facebookresearch/dino and facebookresearch/dinov2.
 # vit-tiny has no released weights (facebookresearch/dino#67).
 _ROWS = [
-    _dino("dino_vits16", "dino_deitsmall16", shape_of("vit-small/16"), 21_665_664, 74.5, 77.0, "DINO vit-small/16, ImageNet"),
-    _dino("dino_vits8", "dino_deitsmall8", shape_of("vit-small/8"), 21_670_272, 78.3, 79.7, "DINO vit-small/8, ImageNet"),
+    _dino(
+        "dino_vits16",
+        "dino_deitsmall16",
+        shape_of("vit-small/16"),
+        21_665_664,
+        74.5,
+        77.0,
+        "DINO vit-small/16, ImageNet",
+    ),
+    _dino(
+        "dino_vits8", "dino_deitsmall8", shape_of("vit-small/8"), 21_670_272, 78.3, 79.7, "DINO vit-small/8, ImageNet"
+    ),
     _dino(
         "dino_vits8_300ep",
         "dino_deitsmall8_300ep",
@@ -175,7 +185,9 @@ _ROWS = [
         None,
         "DINO vit-small/8, 300 epochs: the paper's figures",
     ),
-    _dino("dino_vitb16", "dino_vitbase16", shape_of("vit-base/16"), 85_798_656, 76.1, 78.2, "DINO vit-base/16, ImageNet"),
+    _dino(
+        "dino_vitb16", "dino_vitbase16", shape_of("vit-base/16"), 85_798_656, 76.1, 78.2, "DINO vit-base/16, ImageNet"
+    ),
     _dino("dino_vitb8", "dino_vitbase8", shape_of("vit-base/8"), 85_807_872, 77.4, 80.1, "DINO vit-base/8, ImageNet"),
     _dino(
         "dino_vits16_landmarks",

@@ -101,7 +101,7 @@ class Busy(UserError):
     exit_code = 11
 
 
-class Stopped(Exception):  # noqa: N818 - a normal ending, not an error
+class Stopped(Exception):
     """The work was asked to stop and kept what it had.
 
     Args:

@@ -1,0 +1,127 @@
+"""What the machine is: devices, memory, fast arithmetic; and the settings that make it fast.
+
+Torch is imported only when asked, so that the command line starts at once.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from engine.errors import BadRecipe
+from engine.recipes import Device
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
+TRIM_BYTES = 2**31 - 1  # the largest an int holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A device and what is around it."""
+
+    device: Device
+    device_name: str
+    device_memory_bytes: int
+    has_bf16: bool
+    cores: int
+    memory_bytes: int
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use, which a container or a scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find_device(wanted: str = "auto") -> Machine:
+    """Return the machine with the wanted device: ``auto`` is CUDA, then MPS, then the CPU.
+
+    Raises:
+        BadRecipe: the wanted device is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted != "auto" and not there.get(wanted, False):
+        raise BadRecipe(
+            f"There is no device '{wanted}' here.",
+            f"Usable: {', '.join(name for name, is_there in there.items() if is_there)}.",
+        )
+    device = wanted if wanted != "auto" else next(name for name, is_there in there.items() if is_there)
+    memory = psutil.virtual_memory().total
+    if device == "cuda":
+        about = torch.cuda.get_device_properties(torch.cuda.current_device())
+        has_bf16 = about.major >= 8  # Ampere: earlier cards only emulate it
+        return _machine("cuda", about.name, about.total_memory, has_bf16, memory)
+    if device == "mps":
+        # Unified memory; macOS lets the GPU have about two thirds of it.
+        return _machine("mps", "Apple GPU", memory * 2 // 3, False, memory)
+    return _machine("cpu", _processor(), memory, _cpu_has_bf16(), memory)
+
+
+def _machine(device: Device, name: str, device_memory: int, has_bf16: bool, memory: int) -> Machine:
+    return Machine(
+        device=device,
+        device_name=name,
+        device_memory_bytes=device_memory,
+        has_bf16=has_bf16,
+        cores=usable_cores(),
+        memory_bytes=memory,
+    )
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return "CPU"
+
+
+def _cpu_has_bf16() -> bool:
+    """Tell whether the CPU multiplies bf16 in hardware; elsewhere it is slower than fp32."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room left on the disk of a folder that may not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def make_cpu_fast() -> list[str]:
+    """Set up this process for training on the CPU; return what was set, for the log.
+
+    glibc gives every tensor over 32 MB fresh pages from the system each time; keeping them saves 4-11 % of a
+    step. ``medium`` sends float32 products to oneDNN, twice as fast on AMD and exact where the CPU has no AMX.
+    """
+    import torch
+
+    done = []
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            mallopt = ctypes.CDLL(None).mallopt
+            if mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, TRIM_BYTES):
+                done.append("memory is kept between steps")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    if _float32_is_exact():
+        done.append("float32 products by oneDNN, exact here")
+    else:
+        torch.set_float32_matmul_precision(before)
+    return done
+
+
+def _float32_is_exact() -> bool:
+    """Tell whether a product keeps what bf16 cannot hold: 1 + 2^-12."""
+    import torch
+
+    fine = torch.full((64, 64), 1 + 2**-12)
+    return bool((fine @ torch.eye(64) == fine).all())

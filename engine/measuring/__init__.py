@@ -1,0 +1,1 @@
+"""Measuring a backbone by the papers' protocols."""

@@ -1,0 +1,224 @@
+"""One project folder: where everything is kept, and the table of its pictures.
+
+Pictures stay where they are and are never changed. `scan` fills the table; an unreadable file is a row
+with its problem. The catalogue is SQLite in WAL mode; its ``user_version`` holds major * 1000 + minor,
+and a newer major is refused with a sentence.
+"""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from engine.errors import BadInput, Busy, UserError
+
+SUFFIX = ".dinoviz"
+_CATALOGUE = "project.sqlite"
+_MAJOR, _MINOR = 1, 0
+
+_SCHEMA = """
+CREATE TABLE facts(name TEXT PRIMARY KEY, value);
+CREATE TABLE images(
+    id INTEGER PRIMARY KEY,
+    path UNIQUE NOT NULL,     -- relative to the folder; bytes where the name is no UTF-8
+    size INTEGER NOT NULL,    -- bytes
+    mtime_ns INTEGER NOT NULL,
+    hash TEXT,
+    width INTEGER, height INTEGER,  -- pixels, upright; NULL where unreadable
+    label TEXT, split TEXT,
+    problem TEXT              -- why it cannot be used; NULL where it can
+);
+CREATE TABLE runs(id INTEGER PRIMARY KEY, started REAL NOT NULL, state TEXT NOT NULL, about TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One row of the table. ``path`` is relative to the project's folder of pictures."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    hash: str | None = None
+    rows: int | None = None
+    cols: int | None = None
+    label: str | None = None
+    split: str | None = None
+    problem: str | None = None
+    id: int = 0
+
+
+def default_folder(pictures: Path) -> Path:
+    """Return where the project of a folder of pictures lives unless told otherwise: beside it."""
+    pictures = pictures.resolve()
+    return pictures.with_name(pictures.name + SUFFIX)
+
+
+class Project:
+    """An open project. Use `at` to open or make one, and close it or use it as a context."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._database = database
+
+    @classmethod
+    def at(cls, folder: Path, *, pictures: Path | None = None) -> Self:
+        """Open the project in ``folder``; with ``pictures``, make it for that folder if it does not exist.
+
+        Raises:
+            BadInput: there is no project, it belongs to another folder, or it cannot be written.
+            UserError: a newer version of dinoviz made it.
+        """
+        catalogue = folder / _CATALOGUE
+        if pictures is None and not catalogue.exists():
+            raise BadInput(f"There is no project in '{folder}'.", "Make one with: engine scan FOLDER.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(catalogue, isolation_level=None, timeout=10)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            project = cls(folder, database)
+            project._migrate()
+        except (OSError, sqlite3.Error) as problem:
+            raise BadInput(
+                f"The project in '{folder}' cannot be opened: {problem}.", "Choose another place with --project."
+            ) from problem
+        if pictures is not None:
+            project._belong_to(pictures.resolve())
+        return project
+
+    def _migrate(self) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version // 1000 > _MAJOR:
+            raise UserError(
+                f"The project in '{self.folder}' was made by a newer dinoviz (format {version // 1000}).",
+                f"This version reads format {_MAJOR}: update dinoviz.",
+            )
+        if version == 0:
+            with self._writing():
+                for statement in _SCHEMA.split(";\n"):
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version = {_MAJOR * 1000 + _MINOR}")
+
+    def _belong_to(self, pictures: Path) -> None:
+        row = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
+        if row is None:
+            self._database.execute("INSERT INTO facts VALUES('pictures', ?)", (_stored(str(pictures)),))
+        elif _name(row[0]) != str(pictures):
+            raise BadInput(
+                f"The project in '{self.folder}' belongs to the pictures in '{_name(row[0])}'.",
+                "Choose another place for this folder's project with --project.",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the catalogue."""
+        self._database.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as problem:
+            raise Busy(
+                f"Another process is writing the project in '{self.folder}'.", "Wait for it to end."
+            ) from problem
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    @property
+    def pictures_folder(self) -> Path:
+        """Folder the pictures are in; paths of the table are relative to it."""
+        (value,) = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
+        return Path(_name(value))
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what can be made again; made when asked for."""
+        folder = self.folder / "cache"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def pictures(self, *, readable: bool | None = None) -> list[Picture]:
+        """Return the rows in order of id: all, the readable ones only, or those with a problem only."""
+        where = {None: "", True: "WHERE problem IS NULL", False: "WHERE problem IS NOT NULL"}[readable]
+        rows = self._database.execute(
+            "SELECT id, path, size, mtime_ns, hash, height, width, label, split, problem FROM images "
+            + where
+            + " ORDER BY id"
+        )
+        return [
+            Picture(
+                id=row[0],
+                path=_name(row[1]),
+                size_bytes=row[2],
+                mtime_ns=row[3],
+                hash=row[4],
+                rows=row[5],
+                cols=row[6],
+                label=row[7],
+                split=row[8],
+                problem=row[9],
+            )
+            for row in rows
+        ]
+
+    def record(self, pictures: Iterable[Picture]) -> None:
+        """Insert pictures, or replace the rows of the same path; ids stay."""
+        with self._writing():
+            self._database.executemany(
+                "INSERT INTO images(path, size, mtime_ns, hash, height, width, label, split, problem) "
+                "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(path) DO UPDATE SET size = excluded.size, "
+                "mtime_ns = excluded.mtime_ns, hash = excluded.hash, height = excluded.height, "
+                "width = excluded.width, label = excluded.label, split = excluded.split, problem = excluded.problem",
+                (
+                    (_stored(p.path), p.size_bytes, p.mtime_ns, p.hash, p.rows, p.cols, p.label, p.split, p.problem)
+                    for p in pictures
+                ),
+            )
+
+    def mark(self, ids: Sequence[int], problem: str) -> None:
+        """Give rows a problem, so that they are left out until the next scan finds them well."""
+        with self._writing():
+            self._database.executemany("UPDATE images SET problem = ? WHERE id = ?", ((problem, i) for i in ids))
+
+    def new_run(self, about: str) -> Path:
+        """Make the folder of the next run, ``runs/0001`` and so on, and return it."""
+        with self._writing():
+            (last,) = self._database.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
+            number = last + 1
+            folder = self.folder / "runs" / f"{number:04d}"
+            folder.mkdir(parents=True)
+            self._database.execute("INSERT INTO runs VALUES(?, ?, 'started', ?)", (number, time.time(), about))
+        return folder
+
+    def set_run_state(self, run: Path, state: str) -> None:
+        """Record how a run ended: finished, stopped or failed."""
+        with self._writing():
+            self._database.execute("UPDATE runs SET state = ? WHERE id = ?", (state, int(run.name)))
+
+
+def _stored(path: str) -> str | bytes:
+    """Return a path as SQLite can hold it: text, or bytes where the name is no UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _name(stored: str | bytes) -> str:
+    return os.fsdecode(stored) if isinstance(stored, bytes) else stored

@@ -1,0 +1,69 @@
+"""Several processes, one run: started by torchrun, one process for each device."""
+
+import os
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.recipes import Device
+
+
+def world() -> tuple[int, int]:
+    """Return this process's rank and the number of processes, as torchrun says; (0, 1) without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join(device: Device) -> torch.device:
+    """Join the other processes, if there are any, and return the device that is this one's."""
+    _, processes = world()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "cuda":
+        torch.cuda.set_device(local)
+    if processes > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return torch.device(device, local) if device == "cuda" else torch.device(device)
+
+
+def leave() -> None:
+    """Leave the other processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def averaged(student: nn.Module, device: torch.device) -> nn.Module:
+    """Return the module with its gradients averaged over the processes."""
+    if device.type == "cuda":
+        student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+    return DistributedDataParallel(student, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def agreed(value: str) -> str:
+    """Return what the first process says, in all of them."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def any_of(is_true: bool, device: torch.device) -> bool:
+    """Tell whether it is true in any process."""
+    if not dist.is_initialized():
+        return is_true
+    flag = torch.tensor(float(is_true), device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+def mean_of(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return numbers as floats, each the mean over the processes."""
+    if not values:
+        return {}
+    stacked = torch.stack([value.detach().float() for value in values.values()])
+    if dist.is_initialized():
+        dist.all_reduce(stacked)
+        stacked /= dist.get_world_size()
+    return dict(zip(values, stacked.tolist(), strict=True))

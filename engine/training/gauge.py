@@ -1,0 +1,129 @@
+"""How good the features are while a run goes on: k-NN where folders give labels, steadiness of neighbours where not.
+
+Labels are for measuring only; nothing learns from them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engine.errors import UnreadablePicture
+from engine.images import open_rgb
+from engine.measuring.knn import NEIGHBOURS, knn_accuracy, nearest
+from engine.project import Picture
+from engine.training.crops import normalise
+from engine.training.pictures import shrunk
+
+MOST_KNOWN, MOST_ASKED = 4096, 1024  # a measurement must cost less than an epoch
+RESIZE = 256 / 224  # eval_knn.py: the shorter side before the central crop
+BATCH = 64
+FOLD = 10  # without a test split every tenth picture is asked about
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Pictures to measure with, cropped and in memory: those with known labels, and those asked about."""
+
+    known_BYXC: Tensor
+    asked_BYXC: Tensor
+    known_labels: Tensor | None
+    asked_labels: Tensor | None
+    classes: tuple[str, ...]
+
+    def measure(
+        self, backbone: nn.Module, device: torch.device, before: Tensor | None
+    ) -> tuple[dict[str, float], Tensor]:
+        """Return the scores of a backbone, and the neighbours to compare the next measurement with.
+
+        ``knn`` is the accuracy of the weighted 20-NN classifier on [CLS]; ``neighbours_kept`` the share of each
+        asked picture's neighbours that it also had in the measurement before.
+        """
+        known_ND, asked_QD = (features(backbone, pictures, device) for pictures in (self.known_BYXC, self.asked_BYXC))
+        _, neighbours_Qk = nearest(asked_QD, known_ND, NEIGHBOURS)
+        scores = {}
+        if self.known_labels is not None and self.asked_labels is not None:
+            scores["knn"] = knn_accuracy(asked_QD, self.asked_labels, known_ND, self.known_labels)
+        if before is not None:
+            kept = (neighbours_Qk.unsqueeze(2) == before.unsqueeze(1)).any(dim=2)
+            scores["neighbours_kept"] = kept.float().mean().item()
+        return scores, neighbours_Qk
+
+
+@torch.no_grad()
+def features(backbone: nn.Module, pictures_BYXC: Tensor, device: torch.device) -> Tensor:
+    """Return the [CLS] of uint8 pictures, (B, D), float32, on the CPU; the backbone keeps its mode."""
+    was_training = backbone.training
+    backbone.eval()
+    found = [backbone(normalise(part.to(device))).cls_BD.float().cpu() for part in pictures_BYXC.split(BATCH)]
+    backbone.train(was_training)
+    return torch.cat(found)
+
+
+def make_gauge(root: Path, pictures: Sequence[Picture], side: int, seed: int) -> Gauge | None:
+    """Choose and read the pictures to measure with; None when there are too few.
+
+    With a test (or validation) split, its pictures are asked about and those of the train split are known;
+    without, every tenth is asked about.
+    """
+    labelled = [p for p in pictures if p.label is not None] or list(pictures)
+    tests = [p for p in labelled if p.split == "test"] or [p for p in labelled if p.split == "val"]
+    if tests:
+        known = [p for p in labelled if p.split in ("train", None)]
+    else:
+        order = np.random.default_rng(seed).permutation(len(labelled))
+        tests = [labelled[i] for i in sorted(order[::FOLD])]
+        chosen = {p.path for p in tests}
+        known = [p for p in labelled if p.path not in chosen]
+    known, tests = _some(known, MOST_KNOWN, seed), _some(tests, MOST_ASKED, seed)
+    known_pictures, known = _read(root, known, side)
+    asked_pictures, tests = _read(root, tests, side)
+    if len(known) < 2 or not tests:
+        return None
+    classes = tuple(sorted({p.label for p in known if p.label is not None}))
+    return Gauge(known_pictures, asked_pictures, _labels(known, classes), _labels(tests, classes), classes)
+
+
+def _some(pictures: list[Picture], most: int, seed: int) -> list[Picture]:
+    if len(pictures) <= most:
+        return pictures
+    return [pictures[i] for i in sorted(np.random.default_rng(seed).permutation(len(pictures))[:most])]
+
+
+def _labels(pictures: Sequence[Picture], classes: Sequence[str]) -> Tensor | None:
+    """Return the place of each picture's label among the classes, -1 for one that is not known: it is never right."""
+    if not classes:
+        return None
+    places = {label: i for i, label in enumerate(classes)}
+    return torch.tensor([places.get(p.label or "", -1) for p in pictures])
+
+
+def _read(root: Path, pictures: Sequence[Picture], side: int) -> tuple[Tensor, list[Picture]]:
+    crops, read = [], []
+    for picture in pictures:
+        try:
+            crops.append(central(open_rgb(root / picture.path, at_least=round(side * RESIZE)), side))
+        except UnreadablePicture:
+            continue  # the scan or the run names it
+        read.append(picture)
+    stacked = np.stack(crops) if crops else np.zeros((0, side, side, 3), np.uint8)
+    return torch.from_numpy(stacked), read
+
+
+def central(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return the central square of a picture brought to ``side`` * 256 / 224 on its shorter side, (side, side, 3)."""
+    wanted = round(side * RESIZE)
+    small = shrunk(picture, wanted)
+    rows, cols = small.shape[:2]
+    if min(rows, cols) < wanted:
+        share = wanted / min(rows, cols)
+        size = (max(wanted, round(cols * share)), max(wanted, round(rows * share)))
+        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        rows, cols = small.shape[:2]
+    top, left = (rows - side) // 2, (cols - side) // 2
+    return small[top : top + side, left : left + side]

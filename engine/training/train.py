@@ -1,0 +1,411 @@
+"""The training loop: from a plan and pictures to a trained backbone.
+
+It knows steps, devices, precision, files and messages; what is learnt, and how, is the objective's.
+A run's folder holds ``plan.json``, ``events.jsonl``, ``pictures.*``, ``checkpoints/``, ``probes/`` and, at the
+end, ``backbone.safetensors``.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, VitShape
+from engine.errors import Diverged, OutOfMemory, UnreadablePicture
+from engine.machine import make_cpu_fast
+from engine.models.vit import VisionTransformer
+from engine.models.weights import read_backbone, write_backbone
+from engine.protocol import Made, Measured, Message, Noticed, Tell, encode
+from engine.recipes import Plan
+from engine.seeing.probes import Probe, choose_probes, prepare_probe, probe_side, probe_steps, write_probes
+from engine.timing import Pace
+from engine.training import checkpoint, distributed
+from engine.training.batches import Batch, Batches, load
+from engine.training.checkpoint import random_state_of
+from engine.training.crops import normalise
+from engine.training.gauge import Gauge
+from engine.training.health import Health
+from engine.training.objectives import Dino
+from engine.training.optimisers import clip_by_tensor, make_optimiser, schedule
+from engine.training.pictures import Pixels
+from engine.training.schedules import Moment, moment
+
+LOG_EVERY = 10  # steps between two events; watching costs a few percent of a step
+LOADER_ATTEMPTS = 3  # times a loader whose process died is started again
+NOT_FINITE = "not_finite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a run ended."""
+
+    step: int
+    steps: int
+    is_stopped: bool
+    backbone: Path
+    scores: dict[str, float]
+    replaced: dict[int, str]
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything the loop works with: networks, optimiser, and where to say and keep what happens."""
+
+    folder: Path
+    plan: Plan
+    objective: Dino
+    optimiser: Optimizer
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    is_first: bool
+    tell: Tell
+
+
+def train(
+    folder: Path,
+    plan: Plan,
+    pixels: Pixels,
+    tell: Tell,
+    *,
+    gauge: Gauge | None = None,
+    start: checkpoint.Checkpoint | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Run a plan, from its first step or from a checkpoint, to its last or until it should stop.
+
+    Args:
+        folder: of the run; exists.
+        plan: what to do.
+        pixels: the pictures, as many as the plan says.
+        tell: gets every message; they are also kept in ``events.jsonl``.
+        gauge: measures the features every few epochs.
+        start: a checkpoint of the same plan to go on from.
+        should_stop: asked after every step; True ends the run with a checkpoint.
+
+    Raises:
+        Diverged: a gradient was not finite; the weights did not move.
+        OutOfMemory: the device is too small for a part of the batch.
+        DiskFull: a checkpoint found no room; the earlier ones are intact.
+    """
+    rank, _ = distributed.world()
+    device = distributed.join(plan.run.device)
+    with _events(folder, tell, is_first=rank == 0) as tell_all, _room_for(plan):
+        run = _prepare(folder, plan, device, tell_all, start)
+        return _loop(run, Batches(plan, pixels, rank=rank), gauge, start.step if start else 0, should_stop)
+
+
+@contextlib.contextmanager
+def _events(folder: Path, tell: Tell, *, is_first: bool) -> Iterator[Tell]:
+    """Keep what the first process says in the run's folder; the others are silent."""
+    if not is_first:
+        yield lambda _message: None
+        return
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+
+        def tell_and_keep(message: Message) -> None:
+            tell(message)
+            file.write(encode(message) + "\n")
+            file.flush()
+
+        yield tell_and_keep
+
+
+@contextlib.contextmanager
+def _room_for(plan: Plan) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as problem:
+        part = plan.run.batch // plan.processes // plan.run.accumulation
+        raise OutOfMemory(
+            f"{part} pictures at once do not fit the memory of the {plan.run.device} device.",
+            f"Go on with the same batch in more parts: --accumulation {plan.run.accumulation * 2}.",
+        ) from problem
+
+
+def _prepare(folder: Path, plan: Plan, device: torch.device, tell: Tell, start: checkpoint.Checkpoint | None) -> Run:
+    rank, processes = distributed.world()
+    if device.type == "cpu":
+        for what in make_cpu_fast():
+            tell(Noticed(level="info", text=f"CPU: {what}"))
+    torch.manual_seed(plan.run.seed)
+    objective = Dino(plan)
+    if plan.model.init and start is None:
+        objective.start_from(read_backbone(folder / "init.safetensors").model)
+    objective.to(device)
+    optimiser = make_optimiser(plan.optimiser, objective.groups())
+    if start is not None:
+        checkpoint.restore(start.tensors(), objective, optimiser)
+    if plan.run.compile:
+        objective.student.backbone.compile()
+        objective.teacher.backbone.compile()
+    if processes > 1:
+        objective.parallel(lambda student: distributed.averaged(student, device))
+    scaler = torch.amp.GradScaler(device.type, enabled=plan.run.precision == "fp16")
+    return Run(folder, plan, objective, optimiser, scaler, device, rank == 0, tell)
+
+
+def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_stop: Callable[[], bool]) -> Result:
+    plan, tell = run.plan, run.tell
+    pace = Pace("training", plan.steps * plan.run.batch, "pictures", tell, start=first * plan.run.batch)
+    health = Health(plan.dino.prototypes)
+    keeper = _Keeper(run, gauge, batches.pixels)
+    keeper.begin(first)
+    meter = _Meter()
+    replaced: dict[int, str] = {}
+    step, is_stopped = first, False
+    for batch in _batches(batches, range(first, plan.steps), plan, tell):
+        _name_replaced(batch.replaced, replaced, tell)
+        at = moment(plan, step)
+        is_watched = step % LOG_EVERY == 0 or step == plan.steps - 1
+        crops = (_on_device(views, run.device) for views in batch.parts(plan.run.accumulation))
+        meter.add(advance(run, crops, step, at, watch=is_watched))
+        step += 1
+        if is_watched:
+            values = meter.read() | _told_too(at, pace, run.device)
+            tell(Measured(step=step, values=values))
+            for notice in health.look(step, values):
+                tell(notice)
+        pace.reached(step * plan.run.batch, note=meter.note)
+        is_stopped = distributed.any_of(should_stop(), run.device) and step < plan.steps
+        keeper.after(step, meter, is_last=is_stopped or step == plan.steps)
+        if is_stopped:
+            break
+    return keeper.result(step, is_stopped, replaced)
+
+
+def _batches(batches: Batches, steps: range, plan: Plan, tell: Tell) -> Iterator[Batch]:
+    """Yield the batches of some steps; a loader whose process was killed is started again where it was."""
+    attempts = 0
+    while steps:
+        try:
+            for batch in load(batches, steps, workers=plan.run.workers, pin=plan.run.device == "cuda"):
+                steps = steps[1:]
+                yield batch
+        except RuntimeError as problem:
+            attempts += 1
+            if "DataLoader worker" not in str(problem) or attempts >= LOADER_ATTEMPTS:
+                raise
+            tell(Noticed(level="warning", text=f"A loading process ended ({problem}); started again.", hint=""))
+
+
+def _name_replaced(new: dict[int, str], known: dict[int, str], tell: Tell) -> None:
+    for picture, problem in new.items():
+        if picture not in known:
+            tell(Noticed(level="warning", text=f"Picture {picture} was replaced by the next one: {problem}."))
+    known |= new
+
+
+def _told_too(at: Moment, pace: Pace, device: torch.device) -> dict[str, float]:
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+    return {
+        "epoch": at.epoch,
+        "learning_rate": at.learning_rate,
+        "weight_decay": at.weight_decay,
+        "momentum": at.momentum,
+        "teacher_temperature": at.teacher_temperature,
+        "pictures_per_s": pace.rate or 0.0,
+        "memory_bytes": memory,
+    }
+
+
+class _Meter:
+    """Means since the last reading; what is read stays on the device until then."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self.note = ""
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        """Return the means over steps and processes, and start anew.
+
+        Raises:
+            Diverged: a gradient of one of the steps was not finite.
+        """
+        self.check()
+        values = distributed.mean_of({name: total / self._counts[name] for name, total in self._sums.items()})
+        self._sums, self._counts = {}, {}
+        del values[NOT_FINITE]
+        self.note = f"loss {values['loss']:.3f}"
+        return values
+
+    def check(self) -> None:
+        """Raise if a gradient since the last reading was not finite."""
+        if NOT_FINITE in self._sums and self._sums[NOT_FINITE] > 0:
+            raise Diverged(
+                "A gradient stopped being finite; the weights were not moved by it.",
+                "Lower learning_rate, or compute in fp32 (--precision fp32); the last checkpoint is intact.",
+            )
+
+
+def _on_device(views_VBYXC: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    return [normalise(view.to(device, non_blocking=True)) for view in views_VBYXC]
+
+
+def advance(
+    run: Run, parts: Iterable[Sequence[Tensor]], step: int, at: Moment, *, watch: bool = False
+) -> dict[str, Tensor]:
+    """Move student and teacher by one batch; return what happened, still on the device.
+
+    Args:
+        run: is changed.
+        parts: the batch's normalised views, large ones first, in as many equal parts as the plan says.
+        step: from 0; random draws of the network depend on nothing else.
+        at: the scheduled values of the step.
+        watch: also return what tells collapse.
+    """
+    objective, optimiser, scaler = run.objective, run.optimiser, run.scaler
+    n_parts = run.plan.run.accumulation
+    random_state_of(run.plan.run.seed, step, distributed.world()[0])
+    schedule(optimiser, at)
+    optimiser.zero_grad(set_to_none=True)
+    told: dict[str, Tensor] = {}
+    for number, views in enumerate(parts):
+        with objective.synced(is_last=number == n_parts - 1):
+            with _precision(run):
+                loss = objective.loss(views, at, watch=watch)
+            scaler.scale(loss.total / n_parts).backward()
+        for name, value in {"loss": loss.total.detach(), **loss.parts, **loss.watched}.items():
+            told[name] = told[name] + value / n_parts if name in told else value / n_parts
+    scaler.unscale_(optimiser)
+    norms = clip_by_tensor(objective.student.parameters(), run.plan.optimiser.clip)
+    objective.before_step(at)
+    _move(optimiser, scaler, is_finite=torch.isfinite(norms).all())
+    objective.after_step(at)
+    # A scaler leaves out steps that overflowed and lowers its scale: that is no divergence.
+    told[NOT_FINITE] = torch.zeros(()) if scaler.is_enabled() else (~torch.isfinite(norms)).any().float()
+    return told | {"gradient_norm": norms.norm()}
+
+
+def _move(optimiser: Optimizer, scaler: torch.amp.GradScaler, *, is_finite: Tensor) -> None:
+    """Step unless a gradient is not finite.
+
+    The fused optimiser takes the answer as a tensor, so that a GPU is not waited for; others need it here.
+    """
+    if scaler.is_enabled():
+        scaler.step(optimiser)
+        scaler.update()
+    elif isinstance(optimiser, torch.optim.AdamW):
+        optimiser.found_inf = (~is_finite).float()  # type: ignore[attr-defined] - torch's own name for it
+        optimiser.grad_scale = None  # type: ignore[attr-defined]
+        optimiser.step()
+    elif is_finite:
+        optimiser.step()
+
+
+def _precision(run: Run) -> contextlib.AbstractContextManager[None]:
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[run.plan.run.precision]
+    return torch.autocast(run.device.type, dtype=dtype) if dtype else contextlib.nullcontext()
+
+
+class _Keeper:
+    """What a run leaves on the disk as it goes: checkpoints, measurements, probes, and the backbone at the end."""
+
+    def __init__(self, run: Run, gauge: Gauge | None, pixels: Pixels) -> None:
+        self._run = run
+        self._gauge = gauge
+        self._checkpoints = run.folder / "checkpoints"
+        self._saved_at = time.monotonic()
+        self._scores: dict[str, float] = {}
+        self._best = checkpoint.best_score(self._checkpoints)
+        self._neighbours: Tensor | None = None
+        self._probe_steps = set(probe_steps(run.plan.steps))
+        self._probes = _choose_probes(run, pixels) if run.is_first else []
+
+    def begin(self, step: int) -> None:
+        """Look at the network as it is before the first step of this process."""
+        if self._run.is_first:
+            self._look(step)
+            if step == 0:
+                self._measure(step)
+
+    def after(self, step: int, meter: _Meter, *, is_last: bool) -> None:
+        """Do what is due after a step."""
+        if not self._run.is_first:
+            return
+        plan = self._run.plan
+        if step in self._probe_steps:
+            self._look(step)
+        every = plan.run.measure_epochs * plan.steps_per_epoch
+        is_best = (step == plan.steps or (every > 0 and step % every == 0)) and self._measure(step)
+        is_due = time.monotonic() - self._saved_at >= plan.run.checkpoint_seconds
+        if is_due or is_best or is_last:
+            meter.check()
+            self._save(step)
+            if is_best:
+                checkpoint.mark_best(self._checkpoints, step, self._best)
+
+    def _look(self, step: int) -> None:
+        backbone = self._run.objective.backbone
+        if self._probes and isinstance(backbone, VisionTransformer):
+            write_probes(self._run.folder / "probes", step, backbone, self._probes)
+
+    def _measure(self, step: int) -> bool:
+        """Measure the teacher's features; return whether they are the best so far."""
+        if self._gauge is None:
+            return False
+        with _precision(self._run):
+            self._scores, self._neighbours = self._gauge.measure(
+                self._run.objective.backbone, self._run.device, self._neighbours
+            )
+        self._run.tell(Measured(step=step, values=self._scores))
+        if self._scores.get("knn", 0.0) <= self._best:
+            return False
+        self._best = self._scores["knn"]
+        return True
+
+    def _save(self, step: int) -> None:
+        run = self._run
+        checkpoint.save(
+            self._checkpoints,
+            step,
+            checkpoint.gather(run.objective, run.optimiser),
+            lambda path: _write_backbone(path, run, step, self._scores),
+            {"steps": run.plan.steps, **self._scores},
+        )
+        self._saved_at = time.monotonic()
+
+    def result(self, step: int, is_stopped: bool, replaced: dict[int, str]) -> Result:
+        """Write the backbone of a run that reached its end, and say how it ended."""
+        path = self._run.folder / "backbone.safetensors"
+        if self._run.is_first and not is_stopped:
+            _write_backbone(path, self._run, step, self._scores)
+            self._run.tell(Made(what="backbone", path=str(path)))
+        return Result(
+            step=step,
+            steps=self._run.plan.steps,
+            is_stopped=is_stopped,
+            backbone=path,
+            scores=self._scores,
+            replaced=replaced,
+        )
+
+
+def _choose_probes(run: Run, pixels: Pixels) -> list[Probe]:
+    plan = run.plan
+    patch = plan.shape.patch if isinstance(plan.shape, VitShape) else 1
+    side = probe_side(plan.crops.global_side, patch)
+    probes = []
+    for index in choose_probes(range(len(pixels)), plan.run.seed, plan.run.probes):
+        with contextlib.suppress(UnreadablePicture):
+            picture = pixels.read(index, at_least=side)
+            name = pixels.pictures.path(index)
+            probes.append(prepare_probe(name, picture, patch=patch, side=side, mean=IMAGENET_MEAN, std=IMAGENET_STD))
+    return probes
+
+
+def _write_backbone(path: Path, run: Run, step: int, scores: dict[str, float]) -> None:
+    plan = run.plan
+    about = {"recipe": plan.values(), "step": step, "steps": plan.steps, "pictures": plan.pictures, "scores": scores}
+    write_backbone(path, run.objective.backbone, plan.shape, about=about)
