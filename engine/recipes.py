@@ -59,6 +59,10 @@ class ModelSettings(Settings):
         says="How pixels become patch tokens: one linear map (patch) or a few convolutions (conv).",
         source="patch: DINO §3.2; conv: Xiao et al. 2021, Early convolutions help transformers see better",
     )
+    start: Literal["published", "contrasting"] = setting(
+        says="How new weights begin: as published, or so that small, uniform folders do not stay at the start.",
+        source="published: normal of 0.02; contrasting: variance kept by each layer, sine positions",
+    )
     drop_path: float = setting(
         says="Share of residual branches left out of the student while it learns, growing over the depth.",
         low=0.0,
@@ -189,6 +193,7 @@ class OptimiserSettings(Settings):
 class RunSettings(Settings):
     """Run."""
 
+    objective: Literal["dino"] = setting("dino", says="What the network learns by.", source="DINO")
     epochs: int = setting(says="Passes over the pictures.", unit="epochs", low=1, high=100_000)
     batch: int = setting(says="Pictures a step, over all devices.", unit="pictures", low=1, high=65_536)
     accumulation: int = setting(
@@ -475,6 +480,12 @@ def _stem(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     return "patch", "as published"
 
 
+def _start(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
+    if _is_small(facts):
+        return "contrasting", "with the published start the [CLS] of similar pictures are alike and nothing is learnt"
+    return "published", "as published"
+
+
 def _drop_path(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
     if facts.device == "cpu":
         return 0.0, "a short run has no need of it"
@@ -665,6 +676,7 @@ RULES: dict[str, Rule] = {
     "depth": _depth,
     "heads": _heads,
     "stem": _stem,
+    "start": _start,
     "drop_path": _drop_path,
     "global_side": _global_side,
     "local_side": _local_side,

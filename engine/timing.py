@@ -25,13 +25,20 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what, self._total, self._unit, self._tell, self._clock = what, total, unit, tell, clock
+        self._done = start
         self._marks = [(clock(), start)]
         self._told = -TELL_EVERY_S
 
     WINDOW_S = 60.0
 
+    @property
+    def done(self) -> int:
+        """Units done so far."""
+        return self._done
+
     def reached(self, done: int, note: str = "") -> None:
         """Say that ``done`` of the total is reached."""
+        self._done = done
         now = self._clock()
         if now - self._told < TELL_EVERY_S and done < self._total:
             return

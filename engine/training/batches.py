@@ -6,6 +6,7 @@ resumes at any step without a state of the loader. A file that broke since the s
 next picture of the list, always the same one, and named.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,7 +97,7 @@ def load(batches: Batches, steps: range, *, workers: int, pin: bool) -> Iterator
         collate_fn=_as_it_is,
         prefetch_factor=PREFETCH if workers else None,
         multiprocessing_context=worker_context(workers),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
         pin_memory=pin,
     )
     yield from loader
@@ -106,7 +107,8 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _one_thread(_: int) -> None:
-    """Processes share the cores; threads inside each would only push each other away."""
+def _begin_worker(_: int) -> None:
+    """Leave Ctrl-C to the process that trains, and one core to each loader."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

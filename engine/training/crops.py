@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
@@ -62,10 +63,11 @@ SOLARIZE_THRESHOLD = 128
 """main_dino.py ``Solarization``, Pillow's default."""
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey; ITU-R 601, Pillow's ``convert("L")``."""
-SUPERSAMPLING = 2
-"""The fast renderer resizes to this many pixels for one of the crop, then averages them."""
-HALVE_FROM = 2.5
-"""Shrinking from which the fast renderer halves first, where the bicubic starts to alias."""
+SUPERSAMPLE_FROM, HALVE_FROM = 1.1, 2.5
+"""Pixels of a box for one of the crop from which the fast renderer averages after, and before, it resizes.
+
+Measured on photos: where each way comes closer to Pillow.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,17 +278,19 @@ def _hue_steps(factor: float) -> np.uint8:
 def _blur_exact(crop: Image.Image, radius: float, kind: BlurKind) -> Image.Image:
     if kind == "pillow":
         return crop.filter(ImageFilter.GaussianBlur(radius))
-    kernel = _gaussian(TAPS, radius)
-    blurred_YXC = cv2.sepFilter2D(
-        np.asarray(crop, np.float32), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101
-    )
-    return Image.fromarray(np.rint(blurred_YXC).astype(np.uint8))
+    kernel = torch.from_numpy(_gaussian(TAPS, radius))
+    kernels_CYX = torch.outer(kernel, kernel).expand(3, 1, TAPS, TAPS)
+    crop_CYX = torch.from_numpy(np.array(crop, np.float32)).permute(2, 0, 1)
+    framed_CYX = F.pad(crop_CYX, [TAPS // 2] * 4, mode="reflect")
+    blurred_YXC = F.conv2d(framed_CYX, kernels_CYX, groups=3).permute(1, 2, 0)
+    return Image.fromarray(blurred_YXC.round().byte().numpy())
 
 
 def _gaussian(taps: int, sigma: float) -> NDArray[np.float32]:
-    offsets = np.arange(taps) - taps // 2
+    """Return the kernel, computed in single precision as torchvision does."""
+    offsets = np.arange(taps, dtype=np.float32) - taps // 2
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
+    return weights / weights.sum()
 
 
 def _render_fast(box_YXC: Pixels, view: View) -> Pixels:
@@ -301,7 +305,7 @@ def _render_fast(box_YXC: Pixels, view: View) -> Pixels:
     if view.blur_radius:
         crop_YXC = _blur_fast(crop_YXC, view.blur_radius, view.blur_kind)
     if view.solarize:
-        # Inverting from 128 on is the darker of a value and its inverse.
+        # Inverting from half of 255 on leaves the darker of a value and its inverse.
         crop_YXC = cv2.min(crop_YXC, cv2.bitwise_not(crop_YXC))
     return crop_YXC
 
@@ -309,14 +313,15 @@ def _render_fast(box_YXC: Pixels, view: View) -> Pixels:
 def _resize_fast(box_YXC: Pixels, side: int) -> Pixels:
     """Resize close to Pillow's antialiased bicubic, in a fifth of its time.
 
-    A bicubic without antialiasing is only sampled densely enough up to a shrinking of about 1; asked
-    for twice the side and averaged two by two, it stays within half of what ``INTER_AREA`` differs from Pillow.
+    OpenCV's bicubic is not antialiased: it takes four pixels each way, however much it shrinks. So it is asked
+    for more pixels than the crop has, which are then averaged; that comes closer to Pillow than ``INTER_AREA``.
     """
     while min(box_YXC.shape[:2]) >= HALVE_FROM * side:
         box_YXC = _halved(box_YXC)
-    dense = SUPERSAMPLING * side
-    dense_YXC = cv2.resize(box_YXC, (dense, dense), interpolation=cv2.INTER_CUBIC)
-    return cv2.resize(dense_YXC, (side, side), interpolation=cv2.INTER_AREA)
+    if max(box_YXC.shape[:2]) <= SUPERSAMPLE_FROM * side:
+        return cv2.resize(box_YXC, (side, side), interpolation=cv2.INTER_CUBIC)
+    dense_YXC = cv2.resize(box_YXC, (2 * side, 2 * side), interpolation=cv2.INTER_CUBIC)
+    return _halved(dense_YXC)
 
 
 def _halved(picture_YXC: Pixels) -> Pixels:
@@ -366,12 +371,13 @@ def _blur_fast(crop_YXC: Pixels, radius: float, kind: BlurKind) -> Pixels:
 
 
 def normalise(crops_BYXC: Tensor) -> Tensor:
-    """Return crops as float32 (B, C, Y, X), less ImageNet's mean and over its deviation, on the device they are on.
+    """Return crops as the backbone wants them: float32 (B, C, Y, X), ImageNet's mean and deviation taken out.
 
     Args:
-        crops_BYXC: uint8 RGB.
+        crops_BYXC: uint8 RGB, on any device; the answer is on the same.
     """
     mean, std = (
         crops_BYXC.new_tensor(colour, dtype=torch.float32).view(3, 1, 1) for colour in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    return crops_BYXC.permute(0, 3, 1, 2).float(memory_format=torch.contiguous_format).div_(255).sub_(mean).div_(std)
+    crops_BCYX = crops_BYXC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return crops_BCYX.div_(255).sub_(mean).div_(std)

@@ -33,7 +33,7 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def averaged(student: nn.Module, device: torch.device) -> nn.Module:
+def averaged(student: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Return the module with its gradients averaged over the processes."""
     if device.type == "cuda":
         student = nn.SyncBatchNorm.convert_sync_batchnorm(student)

@@ -20,6 +20,7 @@ def uniforms(rows: int, cols: int, *, seed: int, epoch: int, sample: int) -> NDA
     A table of more rows starts with the rows of a smaller one.
     """
     key = np.array([seed % WORD, epoch % WORD], np.uint64)
-    # Philox counts in the lowest word, so streams that differ in a higher one cannot overlap.
-    counter = np.array([0, 0, sample % WORD, 0], np.uint64)
+    # Philox counts in the lowest word, so streams that differ in a higher one cannot overlap. The 1 keeps them apart
+    # from a generator of the same key that starts at zero, as the order of an epoch does.
+    counter = np.array([0, 0, sample % WORD, 1], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter)).random((rows, cols))

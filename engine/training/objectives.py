@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.models.backbones import build_backbone, feature_width
 from engine.models.heads import ProjectionHead
+from engine.models.vit import keep_variance
 from engine.recipes import Plan
 from engine.training.losses import dino_loss, effective_rank, entropy, koleo_loss, teacher_answer
 from engine.training.schedules import Moment
@@ -89,7 +90,7 @@ class Dino(nn.Module):
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)
         self.register_buffer("centre_1K", torch.zeros(1, plan.dino.prototypes))
-        self._run_student: Callable[[Sequence[Tensor]], tuple[list[Tensor], list[Tensor]]] = self.student
+        self._averaged: tuple[DistributedDataParallel, ...] = ()  # a tuple, so that its tensors are not ours twice
         self._sum_1K: Tensor | None = None
         self._n_rows = 0
 
@@ -103,15 +104,15 @@ class Dino(nn.Module):
         for network in (self.student, self.teacher):
             network.backbone.load_state_dict(backbone.state_dict())
 
-    def parallel(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
-        """Run the student through ``wrap(student)``, for example with its gradients averaged over processes."""
-        self._run_student = cast("Callable[[Sequence[Tensor]], tuple[list[Tensor], list[Tensor]]]", wrap(self.student))
+    def average(self, wrap: Callable[[nn.Module], DistributedDataParallel]) -> None:
+        """Run the student through ``wrap(student)``, which averages its gradients over the processes."""
+        self._averaged = (wrap(self.student),)
 
     def synced(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
         """Return the context of one part of a batch: gradients are averaged over processes with the last only."""
-        if is_last or not isinstance(self._run_student, DistributedDataParallel):
+        if is_last or not self._averaged:
             return contextlib.nullcontext()
-        return self._run_student.no_sync()
+        return cast("contextlib.AbstractContextManager[None]", self._averaged[0].no_sync())
 
     def loss(self, views_VBCYX: Sequence[Tensor], at: Moment, *, watch: bool = False) -> Loss:
         """Return the loss of some pictures' views, large views first.
@@ -123,7 +124,8 @@ class Dino(nn.Module):
             teacher_logits, teacher_cls = self.teacher(views_VBCYX[:LARGE_VIEWS])
             answers = [teacher_answer(view, self.centre_1K, at.teacher_temperature) for view in teacher_logits]
             self._remember(teacher_logits)
-        logits, cls_ = self._run_student(views_VBCYX)
+        student = self._averaged[0] if self._averaged else self.student
+        logits, cls_ = student(views_VBCYX)
         cross_entropy = dino_loss(logits, answers, self.settings.student_temperature)
         parts = {"dino": cross_entropy}
         if self.settings.koleo:
@@ -191,15 +193,16 @@ class Dino(nn.Module):
 
 def _network(plan: Plan, *, drop_path: float, norm_last_layer: bool) -> Network:
     dino = plan.dino
-    return Network(
-        build_backbone(plan.shape, drop_path=drop_path),
-        ProjectionHead(
-            feature_width(plan.shape),
-            dino.prototypes,
-            layers=dino.head_layers,
-            hidden=dino.head_width,
-            bottleneck=dino.bottleneck,
-            norm=dino.head_norm,
-            norm_last_layer=norm_last_layer,
-        ),
+    backbone = build_backbone(plan.shape, drop_path=drop_path, start=plan.model.start)
+    head = ProjectionHead(
+        feature_width(plan.shape),
+        dino.prototypes,
+        layers=dino.head_layers,
+        hidden=dino.head_width,
+        bottleneck=dino.bottleneck,
+        norm=dino.head_norm,
+        norm_last_layer=norm_last_layer,
     )
+    if plan.model.start == "contrasting":
+        keep_variance(head.mlp)
+    return Network(backbone, head)

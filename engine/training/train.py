@@ -145,17 +145,17 @@ def _prepare(folder: Path, plan: Plan, device: torch.device, tell: Tell, start: 
         objective.student.backbone.compile()
         objective.teacher.backbone.compile()
     if processes > 1:
-        objective.parallel(lambda student: distributed.averaged(student, device))
+        objective.average(lambda student: distributed.averaged(student, device))
     scaler = torch.amp.GradScaler(device.type, enabled=plan.run.precision == "fp16")
     return Run(folder, plan, objective, optimiser, scaler, device, rank == 0, tell)
 
 
 def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_stop: Callable[[], bool]) -> Result:
     plan, tell = run.plan, run.tell
-    pace = Pace("training", plan.steps * plan.run.batch, "pictures", tell, start=first * plan.run.batch)
     health = Health(plan.dino.prototypes)
     keeper = _Keeper(run, gauge, batches.pixels)
     keeper.begin(first)
+    pace = Pace("training", plan.steps * plan.run.batch, "pictures", tell, start=first * plan.run.batch)
     meter = _Meter()
     replaced: dict[int, str] = {}
     step, is_stopped = first, False

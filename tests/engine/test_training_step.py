@@ -27,7 +27,7 @@ def plan_of(case: dict) -> Plan:
     return Plan(
         pictures=batch * case["iters_per_epoch"],
         shape=VitShape(width=24, depth=2, heads=3, patch=8, native_side=24),
-        model=ModelSettings(model="vit-tiny/8", depth=2, heads=3, stem="patch", drop_path=0.0),
+        model=ModelSettings(model="vit-tiny/8", depth=2, heads=3, stem="patch", start="published", drop_path=0.0),
         crops=CropSettings(global_side=24, local_side=16, local_crops=case["local_crops"], scale_split=0.4),
         dino=DinoSettings(
             prototypes=case["out_dim"],

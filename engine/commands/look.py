@@ -1,0 +1,175 @@
+"""``engine look``: what a backbone attends to, as pictures and arrays."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.commands import Outcome, add_shared, new_parser
+from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
+from engine.images import find_pictures
+from engine.machine import find_device
+from engine.models.weights import Backbone, load_backbone
+from engine.protocol import Noticed, Tell
+from engine.seeing.attention import Query
+from engine.seeing.grid import SIDE
+from engine.seeing.look import Gaze, Looked, Style, look_attention, look_masks
+from engine.seeing.masks import KEEP
+from engine.timing import Pace
+
+COLOUR_MAPS = ("viridis", "inferno", "magma", "plasma", "cividis", "turbo")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and of what can be looked at."""
+    command = new_parser(
+        "look",
+        "Write what a backbone attends to in pictures.",
+        [
+            "engine look attention horse.jpg --model photos.dinoviz/runs/0001 --out seen/",
+            "engine look masks photos/ --model photos.dinoviz/runs/0001 --keep 0.6 --out masks/",
+        ],
+    )
+    looks = command.add_subparsers(metavar="attention|masks", required=True)
+    attention = looks.add_parser(
+        "attention",
+        help="every head, their mean, rollout and the coloured composite",
+        description="Write the attention of every head of a layer, from the [CLS] token or any patch: PNG, NPZ, a sheet.",
+        epilog="examples:\n  engine look attention horse.jpg --model dino_vits8 --out seen/\n"
+        "  engine look attention horse.jpg --model photos.dinoviz/runs/0001 --layer 5 --query 10,12 --out seen/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_common(attention)
+    attention.add_argument("--colours", choices=COLOUR_MAPS, default="viridis", help="colour map (default viridis)")
+    attention.add_argument("--smooth", action="store_true", help="interpolate between patches instead of showing them")
+    attention.add_argument("--heads", help="heads of the composite, in the order of its colours: 0,2,5")
+    attention.add_argument("--all-layers", action="store_true", help="also a sheet with every head of every layer")
+    attention.set_defaults(run=run_attention)
+    masks = looks.add_parser(
+        "masks",
+        help="masks of the patches that hold most of the attention",
+        description="Write, per head, for their union and for their mean, the smallest mask that holds a share of the "
+        "attention: 8-bit PNG in the picture's size, contours, areas in masks.json.",
+        epilog="examples:\n  engine look masks horse.jpg --model dino_vits8 --keep 0.6 --out masks/\n"
+        "  engine look masks photos/ --model photos.dinoviz/runs/0001 --smallest 3 --out masks/ --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_common(masks)
+    masks.add_argument("--keep", type=float, default=KEEP, help=f"share of the attention in a mask (default {KEEP})")
+    masks.add_argument("--smallest", type=int, default=1, help="leave out connected parts of fewer patches (default 1)")
+    masks.set_defaults(run=run_masks)
+    return command
+
+
+def _add_common(look: argparse.ArgumentParser) -> None:
+    look.add_argument("pictures", nargs="+", type=Path, help="pictures, or folders of them")
+    look.add_argument(
+        "--model", required=True, help="a run's folder, a file of weights, or a name of engine models list"
+    )
+    look.add_argument("--out", required=True, type=Path, help="folder for what is written")
+    look.add_argument(
+        "--side", type=int, default=SIDE, help=f"shorter side it is seen at, px (default {SIDE}; 1024 is fine)"
+    )
+    look.add_argument("--square", action="store_true", help="squeeze to a square, as the reference does")
+    look.add_argument("--layer", type=int, default=-1, help="transformer block, from 0; -1 is the last (default)")
+    look.add_argument("--query", default="cls", help="who looks: cls, or a patch as ROW,COLUMN counted from 0")
+    look.add_argument("--role", choices=("teacher", "student"), default="teacher", help="which network of a checkpoint")
+    look.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    add_shared(look)
+
+
+def run_attention(arguments: argparse.Namespace, tell: Tell) -> Outcome:
+    """Write attention; exit 4 when a picture could not be read."""
+    backbone, paths, gaze, pace = _begin(arguments, tell)
+    style = Style(
+        colours=arguments.colours,
+        is_smooth=arguments.smooth,
+        heads=_numbers("--heads", arguments.heads) if arguments.heads else None,
+        has_layers=arguments.all_layers,
+    )
+    rows = look_attention(
+        backbone, paths, arguments.out, gaze, style, after_each=lambda _row: pace.reached(pace.done + 1)
+    )
+    return _outcome(rows, arguments.out)
+
+
+def run_masks(arguments: argparse.Namespace, tell: Tell) -> Outcome:
+    """Write masks; exit 4 when a picture could not be read."""
+    backbone, paths, gaze, pace = _begin(arguments, tell)
+    rows = look_masks(
+        backbone,
+        paths,
+        arguments.out,
+        gaze,
+        keep=arguments.keep,
+        smallest=arguments.smallest,
+        after_each=lambda _row: pace.reached(pace.done + 1),
+    )
+    return _outcome(rows, arguments.out)
+
+
+def _begin(arguments: argparse.Namespace, tell: Tell) -> tuple[Backbone, list[Path], Gaze, Pace]:
+    paths = _pictures(arguments.pictures)
+    backbone = load_backbone(arguments.model, role=arguments.role)
+    backbone.model.to(find_device(arguments.device).device)
+    for notice in backbone.notices:
+        tell(Noticed(level="info", text=notice))
+    gaze = Gaze(side=arguments.side, layer=arguments.layer, query=_query(arguments.query), is_square=arguments.square)
+    return backbone, paths, gaze, Pace("looking", len(paths), "pictures", tell)
+
+
+def _pictures(named: Sequence[Path]) -> list[Path]:
+    """Return the files named and those of the folders named.
+
+    Raises:
+        BadInput: one is not there, or there is none at all.
+    """
+    paths: list[Path] = []
+    for path in named:
+        if path.is_dir():
+            paths += [path / found.path for found in find_pictures(path).pictures]
+        elif path.exists():
+            paths.append(path)
+        else:
+            raise BadInput(f"There is no picture '{path}'.", "Check the path.")
+    if not paths:
+        raise BadInput("There are no pictures there.", "Name pictures, or a folder of them.")
+    return paths
+
+
+def _query(text: str) -> Query:
+    if text == "cls":
+        return "cls"
+    place = _numbers("--query", text)
+    if len(place) != 2:
+        raise BadRecipe(f"'{text}' is no patch.", "Write cls, or row and column of a patch: 10,12.")
+    return place[0], place[1]
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as problem:
+        raise BadRecipe(f"{flag} '{text}' is no list of whole numbers.", "Separate them by commas: 0,2,5.") from problem
+
+
+def _outcome(rows: Sequence[Looked], out: Path) -> Outcome:
+    data = {
+        "out": str(out),
+        "pictures": [
+            {
+                "picture": str(row.path),
+                "size": list(row.size),
+                "files": [str(file) for file in row.files],
+                "areas": {name: area._asdict() for name, area in row.areas.items()},
+                "problem": row.problem,
+            }
+            for row in rows
+        ],
+    }
+    broken = [row for row in rows if row.problem]
+    n_files = sum(len(row.files) for row in rows)
+    lines = [f"{out}: {n_files:,} files for {len(rows) - len(broken):,} pictures"]
+    lines += [f"  left out: {row.path}: {row.problem}" for row in broken]
+    return Outcome(data, "\n".join(lines), EXIT_PARTIAL if broken else 0)

@@ -1,0 +1,249 @@
+"""``engine train``: from a folder of pictures to a trained backbone."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.catalogue import Shape
+from engine.commands import Outcome, StopSignal, new_parser
+from engine.commands.scan import open_project, scan_into
+from engine.errors import EXIT_PARTIAL, BadInput, Stopped
+from engine.machine import Machine, find_device, free_bytes
+from engine.models.weights import load_backbone, write_backbone
+from engine.project import Picture, Project
+from engine.protocol import Noticed, Tell
+from engine.recipes import (
+    AUTO,
+    FIELDS,
+    SECTIONS,
+    Facts,
+    Plan,
+    Recipe,
+    Value,
+    choices_of,
+    range_of,
+    settle,
+    source_of,
+    unit_of,
+)
+from engine.store import write_atomically
+from engine.training import distributed
+from engine.training.checkpoint import Checkpoint
+from engine.training.gauge import make_gauge
+from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
+from engine.training.train import Result, train
+
+SHRUNK_TO = 2  # shorter side of the shrunken copies, in sides of the large crops: enough for crops of a quarter
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command: every field of a recipe is a flag."""
+    command = new_parser(
+        "train",
+        "Train a backbone on a folder of pictures. Every setting left open is settled from the folder and the machine, "
+        "with its reason, and printed before the start. Ctrl-C stops with a checkpoint; go on with engine resume.",
+        [
+            "engine train photos/",
+            "engine train photos/ --model vit-tiny/16 --epochs 100 --device cpu",
+            "engine train photos/ --config run.toml --dry-run",
+            "torchrun --nproc-per-node 2 -m engine train photos/ --batch 128",
+        ],
+    )
+    command.add_argument("folder", type=Path, help="folder of pictures, or a project")
+    command.add_argument("--project", type=Path, help="where to keep the project; beside the folder by default")
+    command.add_argument("--config", type=Path, action="append", default=[], help="run file (TOML); later ones win")
+    command.add_argument("--dry-run", action="store_true", help="print the settled plan and stop")
+    add_fields(command)
+    command.set_defaults(run=run)
+    return command
+
+
+def add_fields(command: argparse.ArgumentParser) -> None:
+    """Add a flag for every field of a recipe, under its section's heading."""
+    groups = {
+        section: command.add_argument_group((settings.__doc__ or section).rstrip(".").lower())
+        for section, settings in SECTIONS.items()
+    }
+    for name, (section, info) in FIELDS.items():
+        low, high = range_of(info)
+        limits = [str(low) if low is not None else "", str(high) if high is not None else ""]
+        details = [
+            ", ".join(choices_of(info)),
+            " to ".join(limits) if all(limits) else "",
+            unit_of(info),
+            source_of(info),
+            f"default {info.default}" if not info.is_required() and info.default != "" else "",
+        ]
+        help_ = f"{info.description} [{'; '.join(d for d in details if d)}]".replace("[]", "").replace("%", "%%")
+        is_switch = info.annotation is bool
+        groups[section].add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"field_{name}",
+            help=help_,
+            metavar="YES|NO" if is_switch else name.rpartition("_")[2].upper(),
+            nargs="?" if is_switch else None,
+            const="yes" if is_switch else None,
+        )
+
+
+def asked_in(arguments: argparse.Namespace) -> Recipe:
+    """Return what the flags ask for."""
+    given = {name: getattr(arguments, f"field_{name}") for name in FIELDS}
+    return Recipe.of({name: value for name, value in given.items() if value is not None})
+
+
+def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
+    """Settle the plan, make the run and train; exit 4 when pictures had to be replaced."""
+    stop = StopSignal()
+    recipe = asked_in(arguments)
+    for path in reversed(arguments.config):
+        recipe = recipe.over(Recipe.read(path))
+    machine = find_device(str(recipe.asked.get("device", AUTO)))
+    distributed.join(machine.device)
+    rank, _ = distributed.world()
+    if rank > 0:
+        return follow(Path(distributed.agreed("")), stop)
+    with open_project(arguments.folder, arguments.project) as project:
+        pictures = to_learn_from(scan_into(project, tell).readable)
+        plan, start = plan_for(recipe, pictures, machine, project.folder)
+        if arguments.dry_run:
+            return Outcome({"plan": plan.model_dump()}, plan_in_words(plan, recipe.asked))
+        tell(Noticed(level="info", text=plan_in_words(plan, recipe.asked)))
+        folder = new_run(project, plan, pictures, start)
+        distributed.agreed(str(folder))
+        return lead(project, folder, plan, tell, stop)
+
+
+def to_learn_from(readable: Sequence[Picture]) -> list[Picture]:
+    """Return the pictures a run learns from: the train split where there is one, else all.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if not readable:
+        raise BadInput("There are no readable pictures in the folder.", "See what was found with: engine scan FOLDER.")
+    train_split = [picture for picture in readable if picture.split == "train"]
+    return train_split or list(readable)
+
+
+def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, project: Path) -> tuple[Plan, str]:
+    """Settle a recipe for some pictures on this machine; also return what the run starts from."""
+    sides = sorted(min(picture.rows or 1, picture.cols or 1) for picture in pictures)
+    init = str(recipe.asked.get("init", ""))
+    facts = Facts(
+        n_pictures=len(pictures),
+        median_side=sides[len(sides) // 2],
+        device=machine.device,
+        device_memory_bytes=machine.device_memory_bytes,
+        has_bf16=machine.has_bf16,
+        cores=machine.cores,
+        processes=distributed.world()[1],
+        disk_free_bytes=free_bytes(project),
+        start=_shape_of_weights(init) if init else None,
+    )
+    return settle(recipe, facts), init
+
+
+def _shape_of_weights(init: str) -> Shape:
+    return load_backbone(init).shape
+
+
+def new_run(project: Project, plan: Plan, pictures: Sequence[Picture], init: str = "") -> Path:
+    """Make a run's folder with everything that determines it."""
+    folder = project.new_run(f"{plan.model.model}, {plan.run.epochs} epochs")
+    PictureList.write(folder, pictures)
+    if init:
+        start = load_backbone(init)
+        write_backbone(folder / "init.safetensors", start.model, start.shape, about={"source": start.source})
+    content = {"plan": plan.model_dump(), "pictures": fingerprint(pictures), "folder": str(project.pictures_folder)}
+    write_atomically(folder / "plan.json", lambda file: file.write(json.dumps(content, indent=1).encode()))
+    return folder
+
+
+def read_run(folder: Path) -> tuple[Plan, str, Path]:
+    """Return a run's plan, the fingerprint of its pictures and their folder.
+
+    Raises:
+        BadInput: it is no run.
+    """
+    try:
+        content = json.loads((folder / "plan.json").read_bytes())
+        return Plan.model_validate(content["plan"]), content["pictures"], Path(content["folder"])
+    except (OSError, ValueError, KeyError) as problem:
+        raise BadInput(
+            f"'{folder}' is no run that can be read.", "Name a folder such as photos.dinoviz/runs/0001."
+        ) from problem
+
+
+def lead(
+    project: Project, folder: Path, plan: Plan, tell: Tell, stop: StopSignal, start: Checkpoint | None = None
+) -> Outcome:
+    """Train as the first process, which alone writes, and record how the run ended."""
+    pixels = Pixels(PictureList(folder), project.pictures_folder)
+    if plan.run.prepare:
+        side = SHRUNK_TO * plan.crops.global_side
+        copies = folder.parents[1] / "cache" / f"copies-{side}-{read_run(folder)[1]}"
+        pixels = Pixels(
+            pixels.pictures, project.pictures_folder, Copies.make(copies, pixels, side, plan.run.workers, tell)
+        )
+        distributed.agreed(str(copies))
+    gauge = None
+    if plan.run.measure_epochs:
+        gauge = make_gauge(
+            project.pictures_folder, project.pictures(readable=True), plan.crops.global_side, plan.run.seed
+        )
+    state = "failed"
+    try:
+        result = train(folder, plan, pixels, tell, gauge=gauge, start=start, should_stop=stop.is_set)
+        state = "stopped" if result.is_stopped else "finished"
+    finally:
+        project.set_run_state(folder, state)
+        distributed.leave()
+    if result.is_stopped:
+        tell(
+            Noticed(level="info", text=f"Stopped at step {result.step:,}.", hint=f"Go on with: engine resume {folder}")
+        )
+        raise Stopped(stop.number or 2)
+    return _outcome(folder, result)
+
+
+def follow(folder: Path, stop: StopSignal, start: Checkpoint | None = None) -> Outcome:
+    """Train as any other process than the first."""
+    plan, _, root = read_run(folder)
+    pixels = Pixels(PictureList(folder), root)
+    if plan.run.prepare:
+        pixels = Pixels(pixels.pictures, root, Copies(Path(distributed.agreed(""))))
+    train(folder, plan, pixels, lambda _message: None, start=start, should_stop=stop.is_set)
+    distributed.leave()
+    return Outcome({}, "")
+
+
+def _outcome(folder: Path, result: Result) -> Outcome:
+    data = {
+        "run": str(folder),
+        "backbone": str(result.backbone),
+        "step": result.step,
+        "scores": result.scores,
+        "replaced": {str(picture): problem for picture, problem in result.replaced.items()},
+    }
+    lines = [f"{folder}", f"  {result.step:,} steps, backbone: {result.backbone}"]
+    lines += [f"  {name}: {score:.3f}" for name, score in result.scores.items()]
+    if result.replaced:
+        lines.append(f"  {len(result.replaced)} pictures could not be read any more and were replaced")
+    lines.append(f"  look: engine look attention PICTURE --model {folder} --out DIR")
+    return Outcome(data, "\n".join(lines), EXIT_PARTIAL if result.replaced else 0)
+
+
+def plan_in_words(plan: Plan, asked: dict[str, Value]) -> str:
+    """Return the settled plan as a table: value, unit, and where it comes from."""
+    lines = [f"Plan for {plan.pictures:,} pictures: {plan.steps:,} steps of {plan.run.batch}"]
+    values = plan.values()
+    width = max(map(len, values))
+    for section, settings in SECTIONS.items():
+        lines.append((settings.__doc__ or section).rstrip("."))
+        for name in settings.model_fields:
+            origin = "asked for" if name in asked else plan.reasons.get(name, "default")
+            value = f"{values[name]} {unit_of(FIELDS[name][1])}".strip() or "-"
+            lines.append(f"  {name:<{width}}  {value:<16}  {origin}")
+    return "\n".join(lines)

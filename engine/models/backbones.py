@@ -1,0 +1,30 @@
+"""From a shape to the module it describes, so that nobody else asks which architecture it is."""
+
+from typing import assert_never
+
+from torch import nn
+
+from engine.catalogue import ResNetShape, Shape, VitShape
+from engine.models.resnet import ResNet
+from engine.models.vit import Start, VisionTransformer
+
+
+def build_backbone(
+    shape: Shape, *, drop_path: float = 0.0, drop_path_is_uniform: bool = False, start: Start = "published"
+) -> nn.Module:
+    """Return a new backbone whose ``forward(images_BCYX)`` gives ``Features``.
+
+    The arguments are those of ``VisionTransformer``; residual networks drop no paths and have one start.
+    """
+    match shape:
+        case VitShape():
+            return VisionTransformer(shape, drop_path=drop_path, drop_path_is_uniform=drop_path_is_uniform, start=start)
+        case ResNetShape():
+            return ResNet(shape)
+        case _:
+            assert_never(shape)
+
+
+def feature_width(shape: Shape) -> int:
+    """Return D, the width of the features of one picture."""
+    return shape.width

@@ -1,0 +1,338 @@
+"""Attention and masks of a list of files, written as pictures and arrays: what the command line calls.
+
+Every picture gets a stem of its own in one folder and files named after it. A picture that cannot
+be read becomes a row with its problem, and the others go on.
+
+Letters after a name are its axes:
+    H heads · L layers · R C rows and columns of patches · Y X pixels · 3 colours, RGB
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import BadInput, BadRecipe, UnreadablePicture
+from engine.images import open_rgb
+from engine.models.weights import Backbone
+from engine.seeing.attention import AttentionMaps, Query, attention_maps, every_layer, rollout, vit_of
+from engine.seeing.drawing import (
+    HEAD_COLOURS,
+    ColourMap,
+    Picture,
+    Tile,
+    composite,
+    heatmap,
+    mask_overlay,
+    overlay,
+    sheet,
+    within,
+    write_png,
+)
+from engine.seeing.grid import SIDE
+from engine.seeing.masks import KEEP, Area, area, attention_mask, without_specks
+from engine.store import write_atomically
+
+DRAWN_PX = 2048
+"""Longest side of drawings; masks always have the size of their picture."""
+LAYER_TILE_PX = 140
+"""Longest side of a head in the sheet of all layers."""
+STEM_LETTERS = 60
+"""Letters of a picture's name that its files keep: file systems allow 255 bytes for all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaze:
+    """How pictures are looked at; see ``attention_maps``."""
+
+    side: int = SIDE
+    layer: int = -1
+    query: Query = "cls"
+    is_square: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How attention is drawn.
+
+    ``heads`` are those of the composite, in the order of its colours; the first six where absent.
+    ``has_rollout`` and ``has_layers`` add rollout, and a sheet of every head of every layer.
+    """
+
+    colours: ColourMap = "viridis"
+    is_smooth: bool = False
+    heads: tuple[int, ...] | None = None
+    has_rollout: bool = True
+    has_layers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What became of one picture: the files written, or the problem.
+
+    ``size`` is height and width of the upright picture; ``areas`` has one entry a mask.
+    """
+
+    path: Path
+    size: tuple[int, int] = (0, 0)
+    files: tuple[Path, ...] = ()
+    areas: Mapping[str, Area] = field(default_factory=dict)
+    problem: str = ""
+
+
+Listener = Callable[[Looked], object]
+"""Is told of each picture as it is done; what it raises ends the work."""
+
+
+def look_attention(
+    backbone: Backbone,
+    paths: Sequence[Path],
+    out: Path,
+    gaze: Gaze | None = None,
+    style: Style | None = None,
+    after_each: Listener | None = None,
+) -> list[Looked]:
+    """Write what a backbone attends to in each picture.
+
+    For a picture ``horse.jpg``: ``horse-head0.png`` and so on, ``-mean``, ``-rollout``, ``-composite``
+    and ``-overlay`` (of the mean) in the size of the picture, at most ``DRAWN_PX``; ``-sheet`` with
+    all of them; ``-layers`` where asked; ``-attention.npz`` with ``attention`` float16 (heads, rows,
+    cols), ``rollout`` and ``layers`` where asked, and ``about``, a JSON string.
+
+    Raises:
+        BadInput: ``out`` holds one of the pictures: a drawing could take its place.
+        BadRecipe: no such layer, patch or head, or a backbone without attention.
+        DiskFull: there is no room.
+    """
+    draw = partial(_draw_attention, backbone, gaze or Gaze(), style or Style())
+    rows = []
+    for row in _each(paths, out, draw):
+        rows.append(row)
+        if after_each:
+            after_each(row)
+    return rows
+
+
+def look_masks(
+    backbone: Backbone,
+    paths: Sequence[Path],
+    out: Path,
+    gaze: Gaze | None = None,
+    keep: float = KEEP,
+    smallest: int = 1,
+    after_each: Listener | None = None,
+) -> list[Looked]:
+    """Write the masks that hold ``keep`` of the attention in each picture.
+
+    For a picture ``horse.jpg``: ``horse-mask-head0.png`` and so on, ``-mask-union`` (of all heads) and
+    ``-mask-mean`` (of the mean over the heads): 8 bits, 255 inside, in the size of the upright
+    picture; and ``horse-contours.png``, the last drawn over it. ``masks.json`` holds all areas.
+
+    Args:
+        backbone: a Vision Transformer.
+        paths: pictures.
+        out: folder for the files; made where absent.
+        gaze: how pictures are looked at.
+        keep: share of the attention that a mask holds, 0 < keep <= 1.
+        smallest: connected parts of fewer patches are left out.
+        after_each: is told of each picture.
+
+    Raises:
+        BadInput: ``out`` holds one of the pictures: a mask could take its place.
+        BadRecipe: ``keep`` out of range, no such layer or patch, or a backbone without attention.
+        DiskFull: there is no room.
+    """
+    gaze = gaze or Gaze()
+    draw = partial(_draw_masks, backbone, gaze, keep, smallest)
+    rows: list[Looked] = []
+    try:
+        for row in _each(paths, out, draw):
+            rows.append(row)
+            if after_each:
+                after_each(row)
+    finally:
+        if rows:
+            about = {**_about(backbone, gaze), "keep": keep, "smallest": smallest}
+            _write_areas(out / "masks.json", about, rows)
+    return rows
+
+
+class _Files:
+    """The files of one picture: gives them their names and remembers them."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.folder = folder
+        self.stem = stem
+        self.written: list[Path] = []
+
+    def png(self, what: str, picture: Picture) -> None:
+        write_png(self._path(f"{what}.png"), picture)
+
+    def npz(self, what: str, arrays: Mapping[str, NDArray]) -> None:
+        path = self._path(f"{what}.npz")
+        write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+    def _path(self, ending: str) -> Path:
+        self.written.append(self.folder / f"{self.stem}-{ending}")
+        return self.written[-1]
+
+
+_Draw = Callable[[Picture, _Files], Mapping[str, Area]]
+
+
+def _each(paths: Sequence[Path], out: Path, draw: _Draw) -> Iterator[Looked]:
+    folder = out.resolve()
+    if any(path.resolve().parent == folder for path in paths):
+        raise BadInput(f"The pictures themselves lie in '{out}'.", "Choose another folder for what is written.")
+    out.mkdir(parents=True, exist_ok=True)
+    for path, stem in zip(paths, stems(paths), strict=True):
+        try:
+            picture_YX3 = open_rgb(path)
+        except UnreadablePicture as problem:
+            yield Looked(path=path, problem=problem.message)
+            continue
+        files = _Files(out, stem)
+        areas = draw(picture_YX3, files)
+        yield Looked(path=path, size=picture_YX3.shape[:2], files=tuple(files.written), areas=areas)
+
+
+def stems(paths: Sequence[Path]) -> list[str]:
+    """Return a name for the files of each picture: its own, with a number where it is taken.
+
+    Names that differ in capitals only are one to some file systems.
+    """
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        stem = name = path.stem[:STEM_LETTERS]
+        n = 1
+        while name.casefold() in taken:
+            n += 1
+            name = f"{stem}-{n}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _draw_attention(
+    backbone: Backbone, gaze: Gaze, style: Style, picture_YX3: Picture, files: _Files
+) -> Mapping[str, Area]:
+    maps = _maps(backbone, gaze, picture_YX3)
+    heads = _composite_heads(style, len(maps.maps_HRC))
+    canvas_YX3 = within(picture_YX3, DRAWN_PX)
+    subtitle = f"{_looked_from(maps)} · {gaze.side} px · {backbone.source}"
+    arrays: dict[str, NDArray] = {"attention": maps.maps_HRC}
+    named = {f"head{i}": map_RC for i, map_RC in enumerate(maps.maps_HRC)} | {"mean": maps.mean}
+    if style.has_rollout:
+        rolled = rollout(backbone, picture_YX3, side=gaze.side, query=gaze.query, is_square=gaze.is_square)
+        arrays["rollout"] = rolled.maps_HRC
+        named["rollout"] = rolled.mean
+    drawn = {name: _heat(map_RC, maps, canvas_YX3, style) for name, map_RC in named.items()}
+    drawn["overlay"] = overlay(canvas_YX3, drawn["mean"])
+    drawn["composite"] = composite(canvas_YX3, maps.maps_HRC, maps.grid, heads)
+    for name, drawing_YX3 in drawn.items():
+        files.png(name, drawing_YX3)
+    files.png("sheet", sheet(_tiles(canvas_YX3, drawn, heads), title=files.stem, subtitle=subtitle))
+    if style.has_layers:
+        layers = every_layer(backbone, picture_YX3, side=gaze.side, query=gaze.query, is_square=gaze.is_square)
+        arrays["layers"] = np.stack([of_layer.maps_HRC for of_layer in layers])
+        files.png("layers", _layers_sheet(layers, canvas_YX3, style, files.stem, subtitle))
+    about = {**_about(backbone, gaze), "picture": picture_YX3.shape[:2], "resized": maps.grid.resized}
+    half = {name: array.astype(np.float16) for name, array in arrays.items()}
+    files.npz("attention", {**half, "about": np.array(json.dumps(about))})
+    return {}
+
+
+def _maps(backbone: Backbone, gaze: Gaze, picture_YX3: Picture) -> AttentionMaps:
+    return attention_maps(
+        backbone, picture_YX3, side=gaze.side, layer=gaze.layer, query=gaze.query, is_square=gaze.is_square
+    )
+
+
+def _composite_heads(style: Style, n_heads: int) -> Sequence[int]:
+    if style.heads is None:
+        return range(min(n_heads, len(HEAD_COLOURS)))
+    for head in style.heads:
+        if not 0 <= head < n_heads:
+            raise BadRecipe(f"There is no head {head}.", f"This network has heads 0 to {n_heads - 1}.")
+    return style.heads
+
+
+def _heat(map_RC: NDArray, maps: AttentionMaps, canvas_YX3: Picture, style: Style) -> Picture:
+    return heatmap(map_RC, maps.grid, canvas_YX3.shape[:2], colours=style.colours, is_smooth=style.is_smooth)
+
+
+def _tiles(canvas_YX3: Picture, drawn: Mapping[str, Picture], heads: Sequence[int]) -> list[Tile]:
+    """Lay out the summary: the picture, the drawings of all heads together, then each head with its colour."""
+    together = [name for name in drawn if not name.startswith("head")]
+    swatches = {f"head{head}": HEAD_COLOURS[i % len(HEAD_COLOURS)] for i, head in enumerate(heads)}
+    apart = [name for name in drawn if name.startswith("head")]
+    return [
+        Tile(canvas_YX3, "picture"),
+        *[Tile(drawn[name], name) for name in together],
+        *[Tile(drawn[name], f"head {name.removeprefix('head')}", swatches.get(name)) for name in apart],
+    ]
+
+
+def _layers_sheet(
+    layers: Sequence[AttentionMaps], canvas_YX3: Picture, style: Style, title: str, subtitle: str
+) -> Picture:
+    """Lay out one row a layer, one column a head."""
+    tiles = [
+        Tile(_heat(map_RC, of_layer, canvas_YX3, style), f"layer {of_layer.layer}, head {head}")
+        for of_layer in layers
+        for head, map_RC in enumerate(of_layer.maps_HRC)
+    ]
+    return sheet(tiles, title=title, subtitle=subtitle, columns=len(layers[0].maps_HRC), side_px=LAYER_TILE_PX)
+
+
+def _looked_from(maps: AttentionMaps) -> str:
+    token = "CLS" if maps.query == "cls" else f"patch {maps.query[0]}, {maps.query[1]}"
+    return f"layer {maps.layer} · {token}"
+
+
+def _draw_masks(
+    backbone: Backbone, gaze: Gaze, keep: float, smallest: int, picture_YX3: Picture, files: _Files
+) -> Mapping[str, Area]:
+    maps = _maps(backbone, gaze, picture_YX3)
+    named = _masks(maps, keep, smallest)
+    areas = {}
+    for name, mask_RC in named.items():
+        mask_YX = maps.grid.spread(mask_RC, picture_YX3.shape[:2])
+        files.png(f"mask-{name}", mask_YX.astype(np.uint8) * 255)
+        areas[name] = area(mask_YX)
+    canvas_YX3 = within(picture_YX3, DRAWN_PX)
+    files.png("contours", mask_overlay(canvas_YX3, maps.grid.spread(named["mean"], canvas_YX3.shape[:2])))
+    return areas
+
+
+def _masks(maps: AttentionMaps, keep: float, smallest: int) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks of the heads, their union, and the mask of the mean, in patches."""
+    masks_HRC = np.stack([without_specks(mask_RC, smallest) for mask_RC in attention_mask(maps.maps_HRC, keep)])
+    named = {f"head{i}": mask_RC for i, mask_RC in enumerate(masks_HRC)}
+    named["union"] = masks_HRC.any(axis=0)
+    named["mean"] = without_specks(attention_mask(maps.mean[None], keep)[0], smallest)
+    return named
+
+
+def _about(backbone: Backbone, gaze: Gaze) -> dict[str, object]:
+    layer = gaze.layer % vit_of(backbone).shape.depth
+    return {"model": backbone.source, "sha256": backbone.sha256, **asdict(gaze), "layer": layer}
+
+
+def _write_areas(path: Path, about: Mapping[str, object], rows: Sequence[Looked]) -> None:
+    pictures = [
+        {
+            "picture": str(row.path),
+            "size": row.size,
+            "masks": {name: found._asdict() for name, found in row.areas.items()},
+            "problem": row.problem,
+        }
+        for row in rows
+    ]
+    text = json.dumps({"about": about, "pictures": pictures}, indent=1)
+    write_atomically(path, lambda file: file.write(text.encode()))

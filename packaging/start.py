@@ -1,0 +1,104 @@
+"""Set dinoviz up on a fresh machine and run it: ``python3 packaging/start.py demo|test|engine …``.
+
+Standard library only. Makes ``.venv`` with the pinned versions of ``constraints.txt``, checks that what was
+installed can be loaded, and names the system libraries that are missing. The second time it starts at once.
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
+STAMP = VENV / "dinoviz-set-up"
+OLDEST_PYTHON = (3, 11)
+EXTRAS = {"demo": "", "engine": "", "test": "[test,heif]"}
+
+# What the wheels expect of the system, and the Debian package it is in.
+SYSTEM_LIBRARIES = {
+    "libstdc++.so.6": "libstdc++6",
+    "libgomp.so.1": "libgomp1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+}
+
+
+def main() -> int:
+    """Set up what the job needs and run it; return its exit code."""
+    parser = argparse.ArgumentParser(prog="start.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("job", choices=EXTRAS, help="demo: train and look at the bundled photos; test: run all tests")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on")
+    asked = parser.parse_args()
+    if sys.version_info < OLDEST_PYTHON:
+        print(f"dinoviz needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {sys.version.split()[0]}.")
+        return 1
+    if not set_up(EXTRAS[asked.job]):
+        return 1
+    commands = {
+        "demo": [str(PYTHON), str(ROOT / "packaging" / "demo.py")],
+        "engine": [str(PYTHON), "-m", "engine"],
+        "test": [str(PYTHON), "-m", "pytest"],
+    }
+    return subprocess.run([*commands[asked.job], *asked.arguments], cwd=ROOT, check=False).returncode
+
+
+def set_up(extras: str) -> bool:
+    """Make the environment unless it is there already with all that is asked for; return whether it is usable."""
+    if is_set_up(extras):
+        return True
+    begun = time.monotonic()
+    print(
+        f"Setting up {VENV.relative_to(ROOT)} with pinned versions; this takes some minutes the first time.", flush=True
+    )
+    if not PYTHON.exists():
+        venv.create(VENV, with_pip=True, symlinks=os.name != "nt")
+    install = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install += ["--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}{extras}"]
+    if subprocess.run(install, cwd=ROOT, check=False).returncode:
+        print("The packages could not be installed. Check the network and the room on the disk, then start again.")
+        return False
+    if not can_load():
+        return False
+    STAMP.write_text("\n".join([fingerprint(), extras]))
+    print(f"Set up in {time.monotonic() - begun:.0f} s.", flush=True)
+    return True
+
+
+def is_set_up(extras: str) -> bool:
+    """Tell whether the environment was made from these files, with these extras or more."""
+    if not (STAMP.exists() and PYTHON.exists()):
+        return False
+    known, _, had = STAMP.read_text().partition("\n")
+    return known == fingerprint() and extras in ("", had)
+
+
+def fingerprint() -> str:
+    """Return a digest of everything that decides what is installed."""
+    digest = hashlib.sha256(f"{ROOT} {sys.version_info[:2]}".encode())
+    for path in (ROOT / "pyproject.toml", CONSTRAINTS):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def can_load() -> bool:
+    """Load the packages with native parts; where one fails, name the system libraries that are missing."""
+    loading = subprocess.run(
+        [str(PYTHON), "-c", "import cv2, torch, PIL.Image"], capture_output=True, text=True, check=False
+    )
+    if loading.returncode == 0:
+        return True
+    missing = [package for library, package in SYSTEM_LIBRARIES.items() if library in loading.stderr]
+    print(loading.stderr.strip().splitlines()[-1])
+    if missing:
+        print(f"A system library is missing. On Debian and Ubuntu: apt-get install -y {' '.join(missing)}")
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

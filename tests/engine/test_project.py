@@ -1,0 +1,93 @@
+"""The project folder: rows survive, names of any bytes survive, a second writer is told."""
+
+import os
+import sqlite3
+
+import pytest
+
+from engine.errors import BadInput, Busy, UserError
+from engine.project import Picture, Project, default_folder
+
+
+def picture(path: str, **more) -> Picture:
+    return Picture(path=path, size_bytes=10, mtime_ns=1, **more)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
+def test_the_project_of_a_folder_lies_beside_it(folder):
+    assert default_folder(folder) == folder.with_name("photos.dinoviz")
+
+
+def test_rows_come_back_as_they_were_recorded(folder):
+    rows = [
+        picture("a/1.jpg", rows=3, cols=4, label="a", split="train", hash="00"),
+        picture("b/2.jpg", problem="truncated"),
+        picture(os.fsdecode(b"b/\xff\xfe.jpg"), rows=1, cols=1),
+        picture("b/雪 🌸.jpg", rows=1, cols=1),
+    ]
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        project.record(rows)
+    with Project.at(default_folder(folder)) as project:
+        assert project.pictures_folder == folder
+        again = project.pictures()
+        assert [(p.path, p.rows, p.cols, p.label, p.split, p.problem, p.hash) for p in again] == [
+            (p.path, p.rows, p.cols, p.label, p.split, p.problem, p.hash) for p in rows
+        ]
+        assert [p.path for p in project.pictures(readable=False)] == ["b/2.jpg"]
+
+
+def test_recording_a_path_again_keeps_its_id(folder):
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        project.record([picture("a.jpg"), picture("b.jpg")])
+        before = {p.path: p.id for p in project.pictures()}
+        project.record([picture("b.jpg", rows=9, cols=9)])
+        assert {p.path: p.id for p in project.pictures()} == before
+        assert project.pictures()[1].rows == 9
+
+
+def test_a_project_of_another_folder_is_refused(folder, tmp_path):
+    (tmp_path / "others").mkdir()
+    Project.at(tmp_path / "p.dinoviz", pictures=folder).close()
+    with pytest.raises(BadInput, match="belongs to the pictures in"):
+        Project.at(tmp_path / "p.dinoviz", pictures=tmp_path / "others")
+
+
+def test_a_project_of_a_newer_version_is_refused_with_a_sentence(folder):
+    place = default_folder(folder)
+    Project.at(place, pictures=folder).close()
+    database = sqlite3.connect(place / "project.sqlite")
+    database.execute("PRAGMA user_version = 2000")
+    database.commit()
+    database.close()
+    with pytest.raises(UserError, match="newer dinoviz"):
+        Project.at(place)
+
+
+def test_a_file_that_is_no_catalogue_is_refused(tmp_path):
+    (tmp_path / "x.dinoviz").mkdir()
+    (tmp_path / "x.dinoviz/project.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(BadInput, match="cannot be opened"):
+        Project.at(tmp_path / "x.dinoviz")
+
+
+def test_a_second_writer_is_told_that_the_project_is_busy(folder, monkeypatch):
+    place = default_folder(folder)
+    with Project.at(place, pictures=folder) as first, Project.at(place) as second:
+        second._database.execute("PRAGMA busy_timeout = 10")
+        with first._writing(), pytest.raises(Busy):
+            second.record([picture("a.jpg")])
+
+
+def test_runs_are_numbered_and_keep_their_state(folder):
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        first, second = project.new_run("one"), project.new_run("two")
+        assert [first.name, second.name] == ["0001", "0002"]
+        assert second.is_dir()
+        project.set_run_state(second, "finished")
+        states = project._database.execute("SELECT id, state FROM runs").fetchall()
+    assert states == [(1, "started"), (2, "finished")]
