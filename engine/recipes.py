@@ -302,7 +302,7 @@ def _checked(name: str, value: object) -> Value:
             f"There is no setting '{name}'.", f"Did you mean '{near[0]}'?" if near else "See engine train --help."
         )
     info = FIELDS[name][1]
-    adapter: TypeAdapter[Value] = TypeAdapter(typing.Annotated[info.annotation, *info.metadata])
+    adapter: TypeAdapter[Value] = TypeAdapter(typing.Annotated[info.annotation, info])  # type: ignore[arg-type]
     try:
         return adapter.validate_python(value)
     except ValidationError as problem:

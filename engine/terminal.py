@@ -103,10 +103,13 @@ def _failed(problem: UserError, *, is_json: bool, exit_code: int | None = None) 
 
 def _bug(problem: Exception) -> int:
     """Say that we are at fault and keep what is needed to mend it."""
+    from platformdirs import user_log_dir
+
     report = "".join(traceback.format_exception(problem))
-    path = Path.cwd() / f"engine-error-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    path = Path(user_log_dir("dinoviz")) / f"engine-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     about = f"engine {__version__}, Python {platform.python_version()}, {platform.platform()}\n{sys.argv}\n\n{report}"
     with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(about, encoding="utf-8")
     what = textwrap.shorten(f"{type(problem).__name__}: {problem}", 200)
     sys.stderr.write(f"error: this is a fault of the program: {what}\n  The details are in {path}.\n")

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     attention = looks.add_parser(
         "attention",
         help="every head, their mean, rollout and the coloured composite",
-        description="Write the attention of every head of a layer, from the [CLS] token or any patch: PNG, NPZ, a sheet.",
+        description="Write the attention of every head of a layer, from the [CLS] token or any patch: PNG, NPZ, sheet.",
         epilog="examples:\n  engine look attention horse.jpg --model dino_vits8 --out seen/\n"
         "  engine look attention horse.jpg --model photos.dinoviz/runs/0001 --layer 5 --query 10,12 --out seen/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
