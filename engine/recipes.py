@@ -173,7 +173,7 @@ class DinoSettings(Settings):
 class OptimiserSettings(Settings):
     """Optimiser."""
 
-    optimiser: Literal["adamw", "sgd", "lars"] = setting("adamw", says="Rule that turns gradients into steps.")
+    optimiser: Literal["adamw", "sgd", "lars"] = setting(says="Rule that turns gradients into steps.")
     learning_rate: float = setting(
         says="Peak learning rate for 256 pictures a step; scaled linearly with the batch.",
         low=1e-8,
@@ -184,7 +184,9 @@ class OptimiserSettings(Settings):
     warmup_epochs: int = setting(
         says="Epochs over which the learning rate rises from 0.", unit="epochs", low=0, high=500
     )
-    weight_decay: float = setting(0.04, says="Pull of the weights towards 0 at the start.", low=0.0, high=1.0)
+    weight_decay: float = setting(
+        0.04, says="Pull of the weights towards 0 at the start.", low=0.0, high=1.0, source="DINO app. C"
+    )
     weight_decay_end: float = setting(says="The same at the end; follows a cosine.", low=0.0, high=1.0)
     clip: float = setting(
         3.0,
@@ -375,11 +377,12 @@ def settle(recipe: Recipe, facts: Facts) -> Plan:
         )
     values: dict[str, Value] = dict(recipe.asked)
     reasons: dict[str, str] = {}
+    for name, (_, info) in FIELDS.items():
+        if not info.is_required():
+            values.setdefault(name, info.default)
     for name, rule in RULES.items():
         if name not in values:
             values[name], reasons[name] = rule(facts, values)
-    for name, (_, info) in FIELDS.items():
-        values.setdefault(name, info.default)
     groups: dict[str, dict[str, Value]] = {section: {} for section in SECTIONS}
     for name, value in values.items():
         groups[FIELDS[name][0]][name] = value
@@ -739,7 +742,6 @@ RULES: dict[str, Rule] = {
     "optimiser": _optimiser,
     "learning_rate": _learning_rate,
     "warmup_epochs": _warmup_epochs,
-    "weight_decay": lambda _facts, _values: (0.04, "as published"),
     "weight_decay_end": _weight_decay_end,
     "precision": _precision,
     "workers": _workers,

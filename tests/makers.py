@@ -5,6 +5,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from engine.recipes import CropSettings
+
+PUBLISHED_CROPS = CropSettings(
+    global_side=224,
+    local_side=96,
+    local_crops=8,
+    scale_min=0.05,
+    scale_split=0.4,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.2,
+    hue=0.1,
+)
+"""The crops of DINO's paper."""
+
 
 def photo(seed: int, rows: int = 60, cols: int = 80) -> np.ndarray:
     """A picture with shapes and colours of its own: smooth noise, so that crops of it differ."""

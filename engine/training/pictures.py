@@ -205,7 +205,9 @@ def _as_it_is(item: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
 
 
 def worker_context(workers: int) -> str | None:
-    """Return how loader processes start: never by a bare fork, which inherits locks and GPU state."""
-    if not workers:
-        return None
-    return "forkserver" if os.name == "posix" else "spawn"
+    """Return how loader processes start.
+
+    Afresh: a bare fork inherits locks and GPU state, and processes of a fork server outlive a killed parent, since
+    each keeps the server alive and the server them.
+    """
+    return "spawn" if workers else None

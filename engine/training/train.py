@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, VitShape
-from engine.errors import Diverged, OutOfMemory, UnreadablePicture
+from engine.errors import BadRecipe, Diverged, OutOfMemory, UnreadablePicture
 from engine.machine import make_cpu_fast
 from engine.models.vit import VisionTransformer
 from engine.models.weights import read_backbone, write_backbone
@@ -35,6 +36,9 @@ from engine.training.objectives import Dino
 from engine.training.optimisers import clip_by_tensor, make_optimiser, schedule
 from engine.training.pictures import Pixels
 from engine.training.schedules import Moment, moment
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG_EVERY = 10  # steps between two events; watching costs a few percent of a step
 LOADER_ATTEMPTS = 3  # times a loader whose process died is started again
@@ -95,25 +99,40 @@ def train(
     """
     rank, _ = distributed.world()
     device = distributed.join(plan.run.device)
-    with _events(folder, tell, is_first=rank == 0) as tell_all, _room_for(plan):
+    with _events(folder, plan, tell, is_first=rank == 0) as tell_all, _room_for(plan):
         run = _prepare(folder, plan, device, tell_all, start)
         return _loop(run, Batches(plan, pixels, rank=rank), gauge, start.step if start else 0, should_stop)
 
 
 @contextlib.contextmanager
-def _events(folder: Path, tell: Tell, *, is_first: bool) -> Iterator[Tell]:
+def _events(folder: Path, plan: Plan, tell: Tell, *, is_first: bool) -> Iterator[Tell]:
     """Keep what the first process says in the run's folder; the others are silent."""
     if not is_first:
         yield lambda _message: None
         return
-    with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context((folder / "events.jsonl").open("a", encoding="utf-8"))
+        board = stack.enter_context(_tensorboard(folder)) if plan.run.tensorboard else None
 
         def tell_and_keep(message: Message) -> None:
             tell(message)
             file.write(encode(message) + "\n")
             file.flush()
+            if board and isinstance(message, Measured):
+                for name, value in message.values.items():
+                    board.add_scalar(name, value, message.step)
 
         yield tell_and_keep
+
+
+def _tensorboard(folder: Path) -> "SummaryWriter":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as problem:
+        raise BadRecipe(
+            "tensorboard was asked for but is not installed.", 'Install it with: pip install "dinoviz[tensorboard]".'
+        ) from problem
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 @contextlib.contextmanager

@@ -28,12 +28,13 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from engine.images import open_rgb
 from engine.recipes import CropSettings
 from engine.training.crops import decode_side, draw_views, normalise, render_views
+from tests.makers import PUBLISHED_CROPS
 
 # (cols, rows) and the strength of the noise, so that a picture has 80 kB and 0.6 MB.
 SIZES = ((500, 375, 6.0), (1920, 1280, 4.0))
 PICTURES = 8
 ROUNDS = 11
-EXACT = CropSettings(global_side=224, local_side=96, local_crops=8, scale_split=0.4, renderer="exact")
+EXACT = PUBLISHED_CROPS.model_copy(update={"renderer": "exact"})
 FAST = EXACT.model_copy(update={"renderer": "fast"})
 
 

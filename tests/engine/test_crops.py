@@ -15,10 +15,10 @@ from engine.images import open_rgb
 from engine.recipes import CropSettings
 from engine.training.crops import ColourJitter, View, decode_side, draw_views, normalise, render, render_views
 from engine.training.draws import uniforms
+from tests.makers import PUBLISHED_CROPS as CROPS
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 """augment_ops: torchvision 0.28 and Pillow 13 on one photo; augment_stats: 4000 draws of torchvision each."""
-CROPS = CropSettings(global_side=224, local_side=96, local_crops=8, scale_split=0.4)
 SAMPLES = 2000
 SIDES = st.integers(1, 3000)
 
@@ -262,7 +262,7 @@ def test_small_and_narrow_pictures_render(renderer, size):
 @given(rows=st.integers(1, 300), cols=st.integers(1, 300), eighths=st.integers(1, 8), sample=st.integers(0, 1000))
 def test_any_decoding_of_a_picture_renders(rows, cols, eighths, sample):
     decoded_YXC = np.zeros((math.ceil(rows * eighths / 8), math.ceil(cols * eighths / 8), 3), np.uint8)
-    tiny = CropSettings(global_side=16, local_side=8, local_crops=2, scale_split=0.4)
+    tiny = CROPS.model_copy(update={"global_side": 16, "local_side": 8, "local_crops": 2})
     for view in draw_views(tiny, rows, cols, seed=0, epoch=0, sample=sample):
         assert render(decoded_YXC, view, exact=False).shape == (view.side, view.side, 3)
 

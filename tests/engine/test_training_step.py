@@ -8,7 +8,6 @@ from safetensors.torch import load_file
 
 from engine.catalogue import VitShape
 from engine.recipes import (
-    CropSettings,
     DinoSettings,
     ModelSettings,
     OptimiserSettings,
@@ -19,6 +18,7 @@ from engine.training.objectives import Dino, Group
 from engine.training.optimisers import Lars, clip_by_tensor, make_optimiser, schedule
 from engine.training.schedules import Moment, cosine, moment
 from engine.training.train import Run, advance
+from tests.makers import PUBLISHED_CROPS
 
 
 def plan_of(case: dict) -> Plan:
@@ -28,7 +28,9 @@ def plan_of(case: dict) -> Plan:
         pictures=batch * case["iters_per_epoch"],
         shape=VitShape(width=24, depth=2, heads=3, patch=8, native_side=24),
         model=ModelSettings(model="vit-tiny/8", depth=2, heads=3, stem="patch", start="published", drop_path=0.0),
-        crops=CropSettings(global_side=24, local_side=16, local_crops=case["local_crops"], scale_split=0.4),
+        crops=PUBLISHED_CROPS.model_copy(
+            update={"global_side": 24, "local_side": 16, "local_crops": case["local_crops"]}
+        ),
         dino=DinoSettings(
             prototypes=case["out_dim"],
             head_width=32,
@@ -195,7 +197,7 @@ def test_schedules_equal_the_references(data):
 
 def test_only_decaying_groups_get_weight_decay():
     weight, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
-    settings = OptimiserSettings(learning_rate=1e-3, warmup_epochs=0, weight_decay_end=0.4)
+    settings = OptimiserSettings(optimiser="adamw", learning_rate=1e-3, warmup_epochs=0, weight_decay_end=0.4)
     optimiser = make_optimiser(settings, [Group(["w"], [weight], True), Group(["b"], [bias], False)])
     schedule(optimiser, Moment(epoch=0, learning_rate=1e-3, weight_decay=0.2, momentum=0.9, teacher_temperature=0.04))
     assert [group["weight_decay"] for group in optimiser.param_groups] == [0.2, 0.0]
