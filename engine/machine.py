@@ -17,7 +17,7 @@ from engine.errors import BadRecipe
 from engine.recipes import Device
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
-TRIM_BYTES = 2**31 - 1  # the largest an int holds
+NEVER_TRIM = -1  # mallopt(3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def make_cpu_fast() -> list[str]:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
-            if mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, TRIM_BYTES):
+            if mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, NEVER_TRIM):
                 done.append("memory is kept between steps")
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")

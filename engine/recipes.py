@@ -448,7 +448,7 @@ Rule = Callable[[Facts, Mapping[str, Value]], tuple[Value, str]]
 MIN_PICTURES = 2
 SMALL_FOLDER = 20_000  # below this the paper's settings, made for 1.3 million pictures, do not learn
 GPU_PICTURES_SEEN = 30_000_000  # 100 epochs of the paper are 128 million; small folders stop gaining earlier
-CPU_PICTURES_SEEN = 500_000  # about 90 minutes of one core at 48 px
+CPU_PICTURES_SEEN = 300_000  # about 70 minutes of one core at 48 px
 # Measured on 3,068 photos of clothing, README "Learning from few pictures".
 SMALL_PEAK_RATE = 1e-3
 DEPTH_OF_SMALL_SIZES = 12
