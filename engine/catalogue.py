@@ -205,3 +205,6 @@ _ROWS = [
     *_dinov2("g", "vit-giant", (1_136_480_768, 1_136_486_912), (83.5, 86.5, 83.7, 87.1)),
 ]
 WEIGHTS: dict[str, ReleasedWeights] = {row.name: row for row in _ROWS}
+
+BUNDLED = "bundled"
+"""Name of the small backbone that comes with the program; how it was trained stands in README and in the file."""

@@ -447,10 +447,12 @@ Rule = Callable[[Facts, Mapping[str, Value]], tuple[Value, str]]
 
 MIN_PICTURES = 2
 SMALL_FOLDER = 20_000  # below this the paper's settings, made for 1.3 million pictures, do not learn
+TINY_FOLDER = 1000
 GPU_PICTURES_SEEN = 30_000_000  # 100 epochs of the paper are 128 million; small folders stop gaining earlier
 CPU_PICTURES_SEEN = 300_000  # about 70 minutes of one core at 48 px
 # Measured on 3,068 photos of clothing, README "Learning from few pictures".
-SMALL_PEAK_RATE = 1e-3
+SMALL_PEAK_RATE = 5e-4
+START_PEAK_RATE = 2e-4
 DEPTH_OF_SMALL_SIZES = 12
 CPU_SIDE = 48
 TINY_SIDE = 64  # below it a crop has a few dozen patches at most
@@ -558,6 +560,8 @@ def _jitter(small: float, published: float) -> Rule:
 
 def _prototypes(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
     # Steps by folder size: as lightly-train scales its output; DINO tab. 13 loses 2 % from 65,536 to 1,024.
+    if facts.n_pictures < TINY_FOLDER:
+        return 256, f"fewer than {TINY_FOLDER:,} pictures cannot fill more prototypes"
     for limit, length in ((SMALL_FOLDER, 1024), (50_000, 2048), (100_000, 4096), (200_000, 16_384), (500_000, 32_768)):
         if facts.n_pictures <= limit:
             return length, f"few pictures cannot fill more prototypes: {length} up to {limit:,} pictures"
@@ -613,11 +617,12 @@ def _koleo(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
 def _learning_rate(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     if values["optimiser"] != "adamw":
         return 0.03, "the reference's rate for SGD and LARS"
+    # Linear scaling with the batch is made for large ones; AdamW takes larger steps with small ones well.
+    peak = START_PEAK_RATE if facts.start is not None else SMALL_PEAK_RATE
     if facts.start is not None:
-        return 1e-4, "weights that already know something are moved with care"
+        return peak * 256 / int(values["batch"]), f"a peak of {peak}: weights that know something are moved with care"
     if _is_small(facts):
-        # Linear scaling with the batch is made for large ones; AdamW takes larger steps with small ones well.
-        return SMALL_PEAK_RATE * 256 / int(values["batch"]), f"a peak of {SMALL_PEAK_RATE} whatever the batch"
+        return peak * 256 / int(values["batch"]), f"a peak of {peak} whatever the batch"
     return 5e-4, "as published"
 
 
@@ -632,8 +637,6 @@ def _warmup_epochs(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, st
 
 
 def _weight_decay_end(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    if _is_small(facts):
-        return float(values["weight_decay"]), "stays as it is: short runs have no need of more"
     return max(0.4, float(values["weight_decay"])), "as published"
 
 
@@ -658,7 +661,7 @@ def _fitting(facts: Facts, values: Mapping[str, Value]) -> int:
 def _batch(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     wanted = 32 if facts.device == "cpu" else 512
     batch = wanted
-    while batch > facts.processes and batch * 4 > facts.n_pictures:  # at least 4 steps an epoch
+    while batch > facts.processes and batch * 2 > facts.n_pictures:  # at least 2 steps an epoch
         batch //= 2
     batch = max(batch, facts.processes, 1)
     if batch < wanted:

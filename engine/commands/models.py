@@ -4,10 +4,10 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from engine.catalogue import WEIGHTS, ReleasedWeights, ResNetShape, Shape
+from engine.catalogue import BUNDLED, WEIGHTS, ReleasedWeights, ResNetShape, Shape
 from engine.commands import Outcome, add_shared, new_parser
 from engine.errors import BadWeights
-from engine.models.weights import cache_dir, check_file, fetch, import_file
+from engine.models.weights import BUNDLED_FILE, cache_dir, check_file, fetch, import_file
 from engine.protocol import Tell
 from engine.timing import Pace
 
@@ -53,8 +53,11 @@ def run_list(_arguments: argparse.Namespace, _tell: Tell) -> Outcome:
     folder = cache_dir()
     here = {path.stem for path in folder.iterdir() if path.suffix in (".safetensors", ".pth")}
     rows = [_row(weights, name in here) for name, weights in WEIGHTS.items()]
+    bundled = check_file(BUNDLED_FILE)
     own = sorted(here - set(WEIGHTS))
     lines = [f"{'name':<24}{'size':>9}  {'k-NN':>5} {'linear':>6}  {'here':<5}about"]
+    size = BUNDLED_FILE.stat().st_size / MIB
+    lines.append(f"{BUNDLED:<24}{size:>6,.0f} MB  {'-':>5} {'-':>6}  {'yes':<5}{_in_words(bundled.shape)}; Apache-2.0")
     for row in rows:
         scores = [f"{row[key]:.1f}" if row[key] is not None else "-" for key in ("knn", "linear")]
         lines.append(
@@ -63,7 +66,8 @@ def run_list(_arguments: argparse.Namespace, _tell: Tell) -> Outcome:
         )
     lines += [f"{name:<24}{'':>9}  {'':>5} {'':>6}  {'yes':<5}imported" for name in own]
     lines.append(f"k-NN and linear: published ImageNet top-1, per cent. Kept in {folder}")
-    return Outcome({"released": rows, "imported": own, "folder": str(folder)}, "\n".join(lines))
+    data = {"bundled": str(BUNDLED_FILE), "released": rows, "imported": own, "folder": str(folder)}
+    return Outcome(data, "\n".join(lines))
 
 
 def _row(weights: ReleasedWeights, is_here: bool) -> dict[str, object]:

@@ -12,7 +12,7 @@ Tokens are ordered [CLS, registers, patches], patches row by row.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -183,8 +183,14 @@ class VisionTransformer(nn.Module):
             nn.init.normal_(self.register_tokens, std=TINY_INIT_STD)
 
     def _make_contrasting(self) -> None:
-        """Let each layer keep the variance of its input, and positions tell places apart from the first step."""
+        """Let each layer keep the variance of its input, and positions tell places apart from the first step.
+
+        Queries and keys begin as published: attention starts even, and does not settle on single patches.
+        """
         keep_variance(self.blocks)
+        for block in self.blocks:
+            attention_ = cast("Block", block).attn
+            nn.init.trunc_normal_(attention_.qkv.weight[: 2 * self.shape.width], std=INIT_STD)
         grid = self.shape.native_grid
         with torch.no_grad():
             self.pos_embed[0, 1:] = SINE_SCALE * sine_positions(grid, self.shape.width)

@@ -17,7 +17,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, WEIGHTS, ResNetShape, Shape, VitShape
+from engine.catalogue import BUNDLED, IMAGENET_MEAN, IMAGENET_STD, WEIGHTS, ResNetShape, Shape, VitShape
 from engine.errors import BadInput, BadRecipe, BadWeights
 from engine.models import layouts
 from engine.models.backbones import build_backbone
@@ -39,6 +39,7 @@ __all__ = [
     "write_backbone",
 ]
 
+BUNDLED_FILE = Path(__file__).parents[2] / "resources" / "backbone.safetensors"
 DESCRIPTION = "dinoviz"
 """Key of the metadata of a safetensors file under which our description of the backbone stands."""
 CHECKPOINT_TEACHER = "model.safetensors"
@@ -329,7 +330,7 @@ def load_backbone(model: str, *, role: Role = "teacher") -> Backbone:
     """Return a backbone by the name that a person gives it.
 
     Args:
-        model: a name in ``catalogue.WEIGHTS`` that has been fetched, the folder of a run or of a
+        model: ``bundled``, a name in ``catalogue.WEIGHTS`` that has been fetched, the folder of a run or of a
             Hugging Face or timm model, a file, or the name of an imported file.
         role: teacher or student; a student is only in checkpoints.
 
@@ -337,6 +338,8 @@ def load_backbone(model: str, *, role: Role = "teacher") -> Backbone:
         BadInput: there is nothing of that name here.
         BadWeights, UnsafeFile: as ``read_backbone``.
     """
+    if model == BUNDLED:
+        return replace(read_backbone(BUNDLED_FILE), source=model)
     if model in WEIGHTS:
         return replace(read_backbone(_released_file(model)), source=model)
     path = Path(model)
@@ -348,7 +351,7 @@ def load_backbone(model: str, *, role: Role = "teacher") -> Backbone:
     if path.name == model and imported.is_file():
         check_recorded(imported)
         return replace(read_backbone(imported), source=model)
-    near = difflib.get_close_matches(model, WEIGHTS, n=1)
+    near = difflib.get_close_matches(model, [BUNDLED, *WEIGHTS], n=1)
     raise BadInput(
         f"There is no model '{model}'.",
         f"Did you mean '{near[0]}'?" if near else "Give the folder of a run, a file of weights or a released name.",
@@ -408,8 +411,8 @@ def import_file(
     """
     name = name or path.stem
     check_name(name)
-    if name in WEIGHTS:
-        raise BadInput(f"'{name}' is the name of released weights.", "Choose another name.")
+    if name in WEIGHTS or name == BUNDLED:
+        raise BadInput(f"'{name}' is the name of weights that dinoviz knows.", "Choose another name.")
     target = (cache or cache_dir()) / f"{name}.safetensors"
     _write_imported(target, read_backbone(path, role=role, heads=heads))
     return target

@@ -1,0 +1,111 @@
+"""The five-minute tour: the bundled photos, the bundled backbone, a visible minute of training, before and after.
+
+Run by ``python3 packaging/start.py demo``. Needs no network. Every step is the command a person would type; it is
+printed before it runs.
+"""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from engine.images import open_rgb
+from engine.seeing.drawing import Tile, sheet, within, write_png
+from engine.terminal import run
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS = ROOT / "resources" / "photos"
+OUT = ROOT / "demo-output"
+SHOWN = ("hat", "shoes", "dress", "landscape")  # folders whose first photo is looked at
+EPOCHS = 12  # about a minute on two cores
+TILE_PX = 240
+
+
+def main() -> int:
+    """Run the tour and return its exit code."""
+    begun = time.monotonic()
+    shown = [sorted((PHOTOS / folder).iterdir())[0] for folder in SHOWN]
+    project = OUT / "photos.dinoviz"
+    known = {path.name for path in (project / "runs").glob("*")}
+    look = [*map(str, shown), "--side", "224"]
+    steps = [
+        ["scan", str(PHOTOS), "--project", str(project)],
+        ["look", "attention", *look, "--model", "bundled", "--out", str(OUT / "before")],
+        [
+            "train",
+            str(PHOTOS),
+            "--project",
+            str(project),
+            "--init",
+            "bundled",
+            f"--epochs={EPOCHS}",
+            "--measure-epochs=4",
+        ],
+    ]
+    for step in steps:
+        if code := _run(step):
+            return code
+    trained = next(path for path in sorted((project / "runs").glob("*")) if path.name not in known)
+    for step in (
+        ["look", "attention", *look, "--model", str(trained), "--out", str(OUT / "after")],
+        ["look", "masks", *look, "--model", str(trained), "--keep", "0.6", "--out", str(OUT / "masks")],
+    ):
+        if code := _run(step):
+            return code
+    picture = _before_and_after(shown)
+    _say_what_there_is(trained, picture, time.monotonic() - begun)
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
+    sys.stdout.write(f"\n$ engine {shlex.join(arguments)}\n")
+    sys.stdout.flush()
+    return run(arguments)
+
+
+def _before_and_after(shown: list[Path]) -> Path:
+    """Draw each photo, its attention before and after, and its mask, as one picture."""
+    tiles = []
+    for path in shown:
+        tiles += [
+            Tile(within(open_rgb(path), TILE_PX), path.parent.name),
+            Tile(_read(OUT / "before" / f"{path.stem}-overlay.png"), "attention before"),
+            Tile(_read(OUT / "after" / f"{path.stem}-overlay.png"), "attention after"),
+            Tile(_read(OUT / "masks" / f"{path.stem}-contours.png"), "mask, 60 % of it"),
+        ]
+    target = OUT / "before-and-after.png"
+    about = f"bundled backbone, then {EPOCHS} epochs on these photos"
+    write_png(target, sheet(tiles, title="What the network attends to", subtitle=about, columns=4, side_px=TILE_PX))
+    return target
+
+
+def _read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        picture.thumbnail((TILE_PX, TILE_PX))
+        return np.asarray(picture.convert("RGB"))
+
+
+def _say_what_there_is(trained: Path, picture: Path, seconds: float) -> None:
+    events = [json.loads(line) for line in (trained / "events.jsonl").read_text().splitlines()]
+    losses = [event["values"]["loss"] for event in events if "loss" in event.get("values", {})]
+    areas = json.loads((OUT / "masks" / "masks.json").read_text())["pictures"]
+    lines = [
+        f"\nDone in {seconds:.0f} s. Loss {losses[0]:.2f} at the start, {losses[-1]:.2f} at the end.",
+        *(
+            f"  {Path(row['picture']).parent.name}: the mask covers {row['masks']['mean']['share']:.0%}"
+            for row in areas
+        ),
+        f"  before and after   {picture}",
+        f"  attention, heads   {OUT / 'after'}",
+        f"  masks and areas    {OUT / 'masks'}",
+        f"  the run            {trained}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
