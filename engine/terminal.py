@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from engine import __version__
 from engine.commands import COMMANDS, EXIT_CODES, Outcome
-from engine.errors import EXIT_BUG, Stopped, UserError
+from engine.errors import EXIT_BUG, DiskFull, Stopped, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,6 +88,9 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
     except Exception as problem:  # noqa: BLE001 - the engine's one place where our own faults end
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            full = DiskFull(f"The disk is full: {problem}.", "Make room and try again; what was complete is intact.")
+            return _failed(full, is_json=arguments.json)
         return _bug(problem)
     _write(json.dumps(outcome.data, ensure_ascii=False) if arguments.json else outcome.text)
     return outcome.exit_code
