@@ -19,6 +19,11 @@ same with antialiasing (DINOv2 with registers, timm). Sources: facebookresearch/
 """
 Stem = Literal["patch", "conv"]
 FeedForward = Literal["mlp", "swiglu"]
+Start = Literal["published", "contrasting"]
+"""How new weights begin. ``published``: normal of 0.02, as both references. In it the [CLS] of different pictures are
+almost one vector, which the diversity of ImageNet overcomes and a small, uniform folder does not (the loss stays at
+ln K). ``contrasting``: each layer keeps the variance of its input, so that pictures differ from the first step.
+"""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -98,6 +103,14 @@ def shape_of(name: str) -> Shape:
     return VitShape(
         width=width, depth=depth, heads=heads, patch=side, feed_forward=feed_forward, native_side=224 // side * side
     )
+
+
+def name_of(shape: Shape) -> str:
+    """Return the name of a shape, ``SIZE/PATCH`` where the width has a name, else with the width itself."""
+    if isinstance(shape, ResNetShape):
+        return "resnet-50"
+    sizes = {width: name for name, (width, *_) in VIT_SIZES.items()}
+    return f"{sizes.get(shape.width, f'vit-{shape.width}')}/{shape.patch}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

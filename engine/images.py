@@ -614,6 +614,7 @@ def _serve(pipe: Connection, decode: Callable[[Path], Probe]) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)  # libtiff and others write there what is wrong with a file; we have a sentence of our own
     _limit_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe.send(None)

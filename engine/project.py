@@ -9,12 +9,12 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from engine.errors import BadInput, Busy, UserError
+from engine.errors import BadInput, Busy, DiskFull, UserError
 
 SUFFIX = ".dinoviz"
 _CATALOGUE = "project.sqlite"
@@ -53,8 +53,17 @@ class Picture:
 
 
 def default_folder(pictures: Path) -> Path:
-    """Return where the project of a folder of pictures lives unless told otherwise: beside it."""
+    """Return where the project of a folder of pictures lives unless told otherwise: beside it.
+
+    Raises:
+        BadInput: nothing is beside it, as it is the root of a disk.
+    """
     pictures = pictures.resolve()
+    if not pictures.name:
+        raise BadInput(
+            f"A project cannot be beside '{pictures}', which is the root of a disk.",
+            "Say where to keep it with --project.",
+        )
     return pictures.with_name(pictures.name + SUFFIX)
 
 
@@ -71,6 +80,8 @@ class Project:
 
         Raises:
             BadInput: there is no project, it belongs to another folder, or it cannot be written.
+            Busy: another process is writing it.
+            DiskFull: there is no room for it.
             UserError: a newer version of dinoviz made it.
         """
         catalogue = folder / _CATALOGUE
@@ -83,7 +94,9 @@ class Project:
             database.execute("PRAGMA synchronous = FULL")
             project = cls(folder, database)
             project._migrate()
-        except (OSError, sqlite3.Error) as problem:
+        except sqlite3.Error as problem:
+            raise _in_words(problem, folder, "opened") from problem
+        except OSError as problem:
             raise BadInput(
                 f"The project in '{folder}' cannot be opened: {problem}.", "Choose another place with --project."
             ) from problem
@@ -107,7 +120,8 @@ class Project:
     def _belong_to(self, pictures: Path) -> None:
         row = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
         if row is None:
-            self._database.execute("INSERT INTO facts VALUES('pictures', ?)", (_stored(str(pictures)),))
+            with self._writing():
+                self._database.execute("INSERT INTO facts VALUES('pictures', ?)", (_stored(str(pictures)),))
         elif _name(row[0]) != str(pictures):
             raise BadInput(
                 f"The project in '{self.folder}' belongs to the pictures in '{_name(row[0])}'.",
@@ -126,31 +140,28 @@ class Project:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        """Keep what is written inside as a whole, or nothing of it.
+
+        Raises:
+            BadInput: the project cannot be written.
+            Busy: another process is writing it.
+            DiskFull: there is no room.
+        """
         try:
             self._database.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as problem:
-            raise Busy(
-                f"Another process is writing the project in '{self.folder}'.", "Wait for it to end."
-            ) from problem
-        try:
             yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as problem:
+            raise _in_words(problem, self.folder, "written") from problem
+        finally:
+            if self._database.in_transaction:  # SQLite itself rolls back after some errors
+                self._database.execute("ROLLBACK")
 
     @property
     def pictures_folder(self) -> Path:
         """Folder the pictures are in; paths of the table are relative to it."""
         (value,) = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
         return Path(_name(value))
-
-    @property
-    def cache(self) -> Path:
-        """Folder of what can be made again; made when asked for."""
-        folder = self.folder / "cache"
-        folder.mkdir(exist_ok=True)
-        return folder
 
     def pictures(self, *, readable: bool | None = None) -> list[Picture]:
         """Return the rows in order of id: all, the readable ones only, or those with a problem only."""
@@ -190,25 +201,39 @@ class Project:
                 ),
             )
 
-    def mark(self, ids: Sequence[int], problem: str) -> None:
-        """Give rows a problem, so that they are left out until the next scan finds them well."""
-        with self._writing():
-            self._database.executemany("UPDATE images SET problem = ? WHERE id = ?", ((problem, i) for i in ids))
-
     def new_run(self, about: str) -> Path:
         """Make the folder of the next run, ``runs/0001`` and so on, and return it."""
         with self._writing():
             (last,) = self._database.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()
-            number = last + 1
-            folder = self.folder / "runs" / f"{number:04d}"
-            folder.mkdir(parents=True)
+            number, folder = self._make_run_folder(last + 1)
             self._database.execute("INSERT INTO runs VALUES(?, ?, 'started', ?)", (number, time.time(), about))
         return folder
+
+    def _make_run_folder(self, number: int) -> tuple[int, Path]:
+        """Make the first folder from ``number`` on that is not there; a kill may have left one without its row."""
+        while True:
+            folder = self.folder / "runs" / f"{number:04d}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return number, folder
 
     def set_run_state(self, run: Path, state: str) -> None:
         """Record how a run ended: finished, stopped or failed."""
         with self._writing():
             self._database.execute("UPDATE runs SET state = ? WHERE id = ?", (state, int(run.name)))
+
+
+def _in_words(problem: sqlite3.Error, folder: Path, what: str) -> UserError:
+    """Return what SQLite's complaint means to a person; its primary code is in the lowest byte."""
+    match getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return Busy(f"Another process is writing the project in '{folder}'.", "Wait for it to end.")
+        case sqlite3.SQLITE_FULL:
+            return DiskFull(f"No room left to write the project in '{folder}'.", "Free some space and try again.")
+    return BadInput(f"The project in '{folder}' cannot be {what}: {problem}.", "Choose another place with --project.")
 
 
 def _stored(path: str) -> str | bytes:

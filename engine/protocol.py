@@ -74,13 +74,16 @@ KINDS: dict[str, type[Message]] = {
 
 
 def encode(message: Message) -> str:
-    """Return a message as one line of JSON without its newline; numbers that are not finite become null."""
+    """Return a message as one line of JSON in ASCII, without its newline; numbers that are not finite become null.
+
+    In ASCII because file names may hold surrogates, which no encoding can write; ``decode`` gives them back.
+    """
     fields = {"kind": type(message).__name__.lower(), **asdict(message)}
     if isinstance(message, Measured):
         fields["values"] = {
             name: value if abs(value) < float("inf") else None for name, value in message.values.items()
         }
-    return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    return json.dumps(fields, allow_nan=False)
 
 
 def decode(line: str) -> Message | None:

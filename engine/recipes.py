@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from engine.catalogue import ResNetShape, Shape, Stem, VitShape, shape_of
+from engine.catalogue import ResNetShape, Shape, Start, Stem, VitShape, name_of, shape_of
 from engine.errors import BadInput, BadRecipe
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -54,12 +54,14 @@ class ModelSettings(Settings):
     model: str = setting(says="Architecture: SIZE/PATCH such as vit-small/16, or resnet-50.", source="DINO tab. 1")
     depth: int = setting(says="Number of transformer blocks.", low=1, high=64)
     heads: int = setting(says="Number of attention heads; must divide the width.", low=1, high=64)
-    registers: int = setting(0, says="Extra tokens that keep patch maps clean in large models.", low=0, high=16)
-    stem: Literal["patch", "conv"] = setting(
+    registers: int = setting(
+        says="Extra tokens that keep patch maps clean in large models.", low=0, high=16, source="Darcet et al. 2023"
+    )
+    stem: Stem = setting(
         says="How pixels become patch tokens: one linear map (patch) or a few convolutions (conv).",
         source="patch: DINO §3.2; conv: Xiao et al. 2021, Early convolutions help transformers see better",
     )
-    start: Literal["published", "contrasting"] = setting(
+    start: Start = setting(
         says="How new weights begin: as published, or so that small, uniform folders do not stay at the start.",
         source="published: normal of 0.02; contrasting: variance kept by each layer, sine positions",
     )
@@ -196,7 +198,7 @@ class OptimiserSettings(Settings):
         source="main_dino.py --clip_grad",
     )
     freeze_last_layer: int = setting(
-        1, says="Epochs in which the prototypes stay as they are; steadies the start.", unit="epochs", low=0, high=100
+        says="Epochs in which the prototypes stay as they are; steadies the start.", unit="epochs", low=0, high=100
     )
 
 
@@ -207,7 +209,10 @@ class RunSettings(Settings):
     epochs: int = setting(says="Passes over the pictures.", unit="epochs", low=1, high=100_000)
     batch: int = setting(says="Pictures a step, over all devices.", unit="pictures", low=1, high=65_536)
     accumulation: int = setting(
-        says="Parts a batch is computed in, for little memory; the result is that of the whole batch.", low=1, high=1024
+        says="Parts a batch is computed in, for little memory. The centre is that of the whole batch; batch norm and "
+        "KoLeo see one part.",
+        low=1,
+        high=1024,
     )
     seed: int = setting(0, says="Start of every random draw; the same seed repeats the run.", low=0, high=2**31 - 1)
     device: Device = setting(says="Where the network is computed.")
@@ -428,6 +433,20 @@ def _check(plan: Plan) -> None:
                 )
         if shape.width % shape.heads:
             raise BadRecipe(f"{shape.heads} heads do not divide the width {shape.width}.", "Take a divisor of it.")
+        for name in ("depth", "heads", "registers", "stem"):
+            asked, real = getattr(plan.model, name), getattr(shape, name)
+            if asked != real:
+                raise BadRecipe(
+                    f"{name} {asked} is not that of the weights it starts from, {real}.",
+                    f"Leave {name} out, or start from other weights.",
+                )
+    if plan.model.model != name_of(shape) and plan.model.init:
+        raise BadRecipe(
+            f"model {plan.model.model} is not that of the weights it starts from, {name_of(shape)}.",
+            "Leave the model out, or start from other weights.",
+        )
+    if crops.renderer == "exact" and run.prepare:
+        raise BadRecipe("Exact crops cannot be cut from shrunken copies.", "Leave prepare out, or say --prepare no.")
     if run.batch > plan.pictures:
         raise BadRecipe(
             f"batch {run.batch} is more than the {plan.pictures} pictures there are.",
@@ -455,6 +474,7 @@ SMALL_PEAK_RATE = 5e-4
 START_PEAK_RATE = 2e-4
 DEPTH_OF_SMALL_SIZES = 12
 CPU_SIDE = 48
+RESNET_STRIDE = 32  # pixels for one place of its last map
 TINY_SIDE = 64  # below it a crop has a few dozen patches at most
 # Memory of one picture with 2 x 224 and 10 x 96 px crops in half precision: DINO tab. 8, 15.4 GB for 64 (vit-small).
 BYTES_PER_PICTURE_VIT_SMALL = 240 * 2**20
@@ -464,12 +484,19 @@ def _is_small(facts: Facts) -> bool:
     return facts.n_pictures < SMALL_FOLDER
 
 
-def _named_vit(values: Mapping[str, Value]) -> VitShape | None:
-    shape = shape_of(str(values["model"]))
+def _vit(facts: Facts, values: Mapping[str, Value]) -> VitShape | None:
+    """Return the transformer that the run starts from or that was named, None for a residual network."""
+    shape = facts.start or shape_of(str(values["model"]))
     return shape if isinstance(shape, VitShape) else None
 
 
+FROM_START = "that of the weights it starts from"
+NO_TRANSFORMER = "a residual network has none"
+
+
 def _model(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
+    if facts.start is not None:
+        return name_of(facts.start), FROM_START
     if facts.device == "cpu":
         return "vit-tiny/8", "the smallest transformer, with patches that fit small crops: this runs on the CPU"
     if facts.n_pictures >= 500_000 and facts.device_memory_bytes >= 40 * 2**30:
@@ -478,23 +505,34 @@ def _model(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
 
 
 def _depth(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    vit = _named_vit(values)
+    vit = _vit(facts, values)
     if vit is None:
-        return 1, "a residual network has its own depth"
+        return 1, NO_TRANSFORMER
+    if facts.start is not None:
+        return vit.depth, FROM_START
     if facts.device == "cpu" and _is_small(facts) and vit.depth == DEPTH_OF_SMALL_SIZES:
         return vit.depth // 2, "half the blocks, twice the steps in the same time"
     return vit.depth, f"{values['model']} has {vit.depth} blocks"
 
 
-def _heads(_: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    vit = _named_vit(values)
+def _heads(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    vit = _vit(facts, values)
     if vit is None:
-        return 1, "a residual network has no heads"
-    return vit.heads, "64 numbers a head, as in every released model"
+        return 1, NO_TRANSFORMER
+    return vit.heads, FROM_START if facts.start is not None else "64 numbers a head, as in every released model"
+
+
+def _registers(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    vit = _vit(facts, values)
+    if vit is None:
+        return 0, NO_TRANSFORMER
+    return vit.registers, FROM_START if facts.start is not None else "small models have no need of them"
 
 
 def _stem(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    vit = _named_vit(values)
+    vit = _vit(facts, values)
+    if vit is not None and facts.start is not None:
+        return vit.stem, FROM_START
     if vit is not None and _is_small(facts) and vit.patch & (vit.patch - 1) == 0:
         return "conv", "under 20,000 pictures one linear map learns edges too slowly"
     return "patch", "as published"
@@ -514,8 +552,8 @@ def _drop_path(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
 
 def _global_side(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     wanted = CPU_SIDE if facts.device == "cpu" else 224
-    shape = facts.start or shape_of(str(values["model"]))
-    patch = shape.patch if isinstance(shape, VitShape) else 32
+    vit = _vit(facts, values)
+    patch = vit.patch if vit else RESNET_STRIDE
     side = max(2 * patch, min(wanted, facts.median_side) // patch * patch)
     if side < wanted // patch * patch:
         return side, f"half of the pictures are smaller than {wanted} px"
@@ -523,8 +561,8 @@ def _global_side(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]
 
 
 def _local_side(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    shape = facts.start or shape_of(str(values["model"]))
-    patch = shape.patch if isinstance(shape, VitShape) else 32
+    vit = _vit(facts, values)
+    patch = vit.patch if vit else RESNET_STRIDE
     side = max(patch, round(int(values["global_side"]) * 96 / 224 / patch) * patch)
     return side, "96 / 224 of the large crops, in whole patches, as published"
 
@@ -536,7 +574,7 @@ def _local_crops(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
 
 
 def _scale_split(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    if _named_vit(values) is None:
+    if _vit(facts, values) is None:
         return 0.14, "the paper's value for ResNet-50"
     if int(values["global_side"]) < TINY_SIDE:
         return 0.5, "large crops this small must show enough to be recognised"
@@ -627,13 +665,17 @@ def _learning_rate(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, st
 
 
 def _optimiser(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    if _named_vit(values) is None:
+    if _vit(facts, values) is None:
         return "sgd", "the reference's choice for ResNet-50"
     return "adamw", "as published"
 
 
 def _warmup_epochs(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
-    return min(10, max(1, int(values["epochs"]) // 10)), "a tenth of the run, 10 epochs at most, as published"
+    return min(10, int(values["epochs"]) // 10), "a tenth of the run, 10 epochs at most, as published"
+
+
+def _freeze_last_layer(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    return min(1, int(values["epochs"]) - 1), "the first epoch, as published, unless it is the only one"
 
 
 def _weight_decay_end(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
@@ -648,7 +690,7 @@ def _epochs(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
 
 def _fitting(facts: Facts, values: Mapping[str, Value]) -> int:
     """Pictures that fit the device at once, a power of two."""
-    vit = _named_vit(values)
+    vit = _vit(facts, values)
     tokens = (int(values["global_side"]) / 16) ** 2 * 2 + (int(values["local_side"]) / 16) ** 2 * int(
         values["local_crops"]
     )
@@ -663,7 +705,7 @@ def _batch(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     batch = wanted
     while batch > facts.processes and batch * 2 > facts.n_pictures:  # at least 2 steps an epoch
         batch //= 2
-    batch = max(batch, facts.processes, 1)
+    batch = max(batch - batch % facts.processes, facts.processes)
     if batch < wanted:
         return batch, f"{facts.n_pictures} pictures give few steps an epoch with more"
     return batch, "as many steps as possible in the time" if facts.device == "cpu" else "the paper: larger gains little"
@@ -702,6 +744,8 @@ def _workers(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
 
 
 def _prepare(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    if values["renderer"] == "exact":
+        return False, "exact crops are cut from the pictures themselves"
     side = 2 * int(values["global_side"])
     need = facts.n_pictures * side * side * 4
     if int(values["epochs"]) > 2 and need < facts.disk_free_bytes // 10 and need < 200 * 2**30:
@@ -718,6 +762,7 @@ RULES: dict[str, Rule] = {
     "model": _model,
     "depth": _depth,
     "heads": _heads,
+    "registers": _registers,
     "stem": _stem,
     "start": _start,
     "drop_path": _drop_path,
@@ -745,6 +790,7 @@ RULES: dict[str, Rule] = {
     "optimiser": _optimiser,
     "learning_rate": _learning_rate,
     "warmup_epochs": _warmup_epochs,
+    "freeze_last_layer": _freeze_last_layer,
     "weight_decay_end": _weight_decay_end,
     "precision": _precision,
     "workers": _workers,

@@ -5,6 +5,7 @@ Relies on the file system's atomic rename; knows nothing about what is in the fi
 
 import errno
 import os
+import re
 import secrets
 import sys
 import time
@@ -17,6 +18,9 @@ from engine.errors import DiskFull
 RENAME_ATTEMPTS = 10
 RENAME_PAUSE_S = 0.05
 """On Windows a virus scanner may hold the old file for a moment; python/cpython#90549."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+WINDOWS_FULL = (39, 112) if sys.platform == "win32" else ()
+"""ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL of winerror.h, which Rust does not turn into errno."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -35,9 +39,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        _replace(temporary, path)
-    except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        replace(temporary, path)
+    except Exception as exc:
+        if is_full(exc):
             raise DiskFull(f"No room left to write '{path}'.", "Free some space and try again.") from exc
         raise
     finally:
@@ -45,16 +49,34 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     sync_folder(path.parent)
 
 
-def _replace(temporary: Path, path: Path) -> None:
+def replace(source: Path, target: Path) -> None:
+    """Rename a file or folder onto ``target``, again for a moment where Windows says that it is in use.
+
+    A file there is replaced; a folder must not be there, or be empty, which Windows does not take either.
+    """
     for attempt in range(RENAME_ATTEMPTS):
         try:
-            temporary.replace(path)
+            source.replace(target)
         except PermissionError:
             if sys.platform != "win32" or attempt == RENAME_ATTEMPTS - 1:
                 raise
             time.sleep(RENAME_PAUSE_S)
         else:
             return
+
+
+def is_full(problem: BaseException) -> bool:
+    """Tell whether a failure says that the disk or the quota is full; safetensors says it in words alone."""
+    if isinstance(problem, OSError):
+        return problem.errno in FULL
+    told = re.search(r"\bos error (\d+)", str(problem))
+    return told is not None and int(told[1]) in (*FULL, *WINDOWS_FULL)
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file survive a power cut."""
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import io
 import json
 import os
 import platform
@@ -15,13 +16,14 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import __version__
 from engine.commands import COMMANDS, EXIT_CODES, Outcome
-from engine.errors import EXIT_BUG, DiskFull, Stopped, UserError
+from engine.errors import EXIT_BUG, BadInput, DiskFull, OutOfMemory, Stopped, UserError
+from engine.store import is_full
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,10 +34,13 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0
 EXIT_INTERRUPTED = 130
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch's allocators say: CUDA and MPS, the CPU on Linux, the CPU on Windows (DefaultCPUAllocator)."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
+    _write_names_of_any_bytes()
     if not argv or argv[0] in ("-h", "--help", "help"):
         _write(_help())
         return 0 if argv else 2
@@ -44,14 +49,16 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         return _failed(UserError(f"There is no command '{argv[0]}'.", "See engine --help."), is_json=False, exit_code=2)
-    parser: argparse.ArgumentParser = importlib.import_module(f"engine.commands.{argv[0]}").parser()
-    try:
-        arguments = parser.parse_args(argv[1:])
-    except SystemExit as ending:
-        return int(ending.code or 0)
     with _surviving_a_closed_pipe():
-        return _run(arguments)
+        return _run(argv[0], argv[1:])
     return 0
+
+
+def _write_names_of_any_bytes() -> None:
+    """Let file names that are no UTF-8 be written as escapes, where they would stop the program otherwise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _help() -> str:
@@ -76,35 +83,83 @@ def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _write_json(data: Mapping[str, object]) -> None:
+    _write(json.dumps(data))
+
+
+def _run(command: str, argv: Sequence[str]) -> int:
+    is_json = "--json" in argv
     try:
+        arguments = _parser(command).parse_args(argv)
         with Terminal(is_quiet=arguments.quiet) as terminal:
             outcome: Outcome = arguments.run(arguments, terminal.tell)
-    except UserError as problem:
-        return _failed(problem, is_json=arguments.json)
+    except SystemExit as ending:  # argparse has said what is wrong, or shown the help
+        return int(ending.code or 0)
     except Stopped as stop:
-        return stop.exit_code
+        return _stopped(stop.exit_code, is_json=is_json)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        return EXIT_INTERRUPTED
+        return _stopped(EXIT_INTERRUPTED, is_json=is_json)
     except Exception as problem:  # noqa: BLE001 - the engine's one place where our own faults end
-        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            full = DiskFull(f"The disk is full: {problem}.", "Make room and try again; what was complete is intact.")
-            return _failed(full, is_json=arguments.json)
-        return _bug(problem)
-    _write(json.dumps(outcome.data, ensure_ascii=False) if arguments.json else outcome.text)
+        known = problem if isinstance(problem, UserError) else _fault_of_the_world(problem)
+        return _failed(known, is_json=is_json) if known else _bug(problem, is_json=is_json)
+    if is_json:
+        _write_json(outcome.data)
+    else:
+        _write(outcome.text)
     return outcome.exit_code
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Load a command and return its parser.
+
+    Raises:
+        UserError: a package that it needs is missing or broken.
+    """
+    try:
+        module = importlib.import_module(f"engine.commands.{command}")
+    except (ImportError, OSError) as problem:
+        raise UserError(
+            f"A part of the program could not be loaded: {problem}.",
+            "Install it again; python3 packaging/start.py engine doctor does so where something is missing.",
+        ) from problem
+    parser: argparse.ArgumentParser = module.parser()
+    return parser
+
+
+def _fault_of_the_world(problem: Exception) -> UserError | None:
+    """Return what a failure says about the machine or its files; None where it can only be our fault."""
+    text = str(problem)
+    if is_full(problem):
+        return DiskFull(f"The disk is full: {text}.", "Make room and try again; what was complete is intact.")
+    if isinstance(problem, OSError) and problem.strerror and isinstance(problem.filename, (str, bytes)):
+        return BadInput(f"{problem.strerror}: '{os.fsdecode(problem.filename)}'.")
+    # By its words and not its class, which would have to be imported from torch; its own OutOfMemoryError says them.
+    if isinstance(problem, MemoryError) or (
+        isinstance(problem, RuntimeError) and any(words in text.lower() for words in NO_MEMORY)
+    ):
+        return OutOfMemory(
+            f"There is not enough memory: {textwrap.shorten(text or 'the system gave none', 200)}",
+            "Take a smaller batch, smaller pictures or a smaller model, or close other programs.",
+        )
+    return None
+
+
+def _stopped(exit_code: int, *, is_json: bool) -> int:
+    if is_json:
+        _write_json({"stopped": True, "exit_code": exit_code})
+    return exit_code
 
 
 def _failed(problem: UserError, *, is_json: bool, exit_code: int | None = None) -> int:
     code = exit_code or problem.exit_code
     if is_json:
-        _write(json.dumps({"error": problem.message, "hint": problem.hint, "exit_code": code}, ensure_ascii=False))
+        _write_json({"error": problem.message, "hint": problem.hint, "exit_code": code})
     sys.stderr.write(f"error: {problem.message}\n" + (f"  {problem.hint}\n" if problem.hint else ""))
     return code
 
 
-def _bug(problem: Exception) -> int:
+def _bug(problem: Exception, *, is_json: bool) -> int:
     """Say that we are at fault and keep what is needed to mend it."""
     from platformdirs import user_log_dir
 
@@ -113,10 +168,10 @@ def _bug(problem: Exception) -> int:
     about = f"engine {__version__}, Python {platform.python_version()}, {platform.platform()}\n{sys.argv}\n\n{report}"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(about, encoding="utf-8")
+        path.write_text(about, encoding="utf-8", errors="backslashreplace")
     what = textwrap.shorten(f"{type(problem).__name__}: {problem}", 200)
-    sys.stderr.write(f"error: this is a fault of the program: {what}\n  The details are in {path}.\n")
-    return EXIT_BUG
+    fault = UserError(f"this is a fault of the program: {what}", f"The details are in {path}.")
+    return _failed(fault, is_json=is_json, exit_code=EXIT_BUG)
 
 
 @contextlib.contextmanager
@@ -166,8 +221,12 @@ class Terminal:
                 self._say(message.text, message.hint)
             case Made():
                 self._say(f"wrote {message.what}: {message.path}")
-            case Measured() if "knn" in message.values and not self._is_quiet:
-                self._say(f"step {message.step:,}: 20-NN accuracy {message.values['knn']:.3f}")
+            case Measured() if self._is_quiet:
+                pass
+            case Measured(values={"knn": accuracy}):
+                self._say(f"step {message.step:,}: 20-NN accuracy {accuracy:.3f}")
+            case Measured(values={"neighbours_kept": share}):
+                self._say(f"step {message.step:,}: {100 * share:.0f} % of neighbours kept")
 
     def _say(self, text: str, hint: str = "") -> None:
         self._console.print(text, markup=False)

@@ -5,8 +5,11 @@ installed can be loaded, and names the system libraries that are missing. The se
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +22,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 STAMP = VENV / "dinoviz-set-up"
 OLDEST_PYTHON = (3, 11)
+EXIT_INTERRUPTED = 130
 EXTRAS = {"demo": "", "engine": "", "test": "[test,heif]"}
 
 # What the wheels expect of the system, and the Debian package it is in.
@@ -38,14 +42,34 @@ def main() -> int:
     if sys.version_info < OLDEST_PYTHON:
         print(f"dinoviz needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {sys.version.split()[0]}.")
         return 1
-    if not set_up(EXTRAS[asked.job]):
-        return 1
+    try:
+        if not set_up(EXTRAS[asked.job]):
+            return 1
+    except KeyboardInterrupt:
+        print("Stopped before it was set up; start again to go on.")
+        return EXIT_INTERRUPTED
     commands = {
         "demo": [str(PYTHON), str(ROOT / "packaging" / "demo.py")],
-        "engine": [str(PYTHON), "-m", "engine"],
+        "engine": [str(PYTHON), "-P", "-m", "engine"],  # -P: not a folder 'engine' of the user's own
         "test": [str(PYTHON), "-m", "pytest"],
     }
-    return subprocess.run([*commands[asked.job], *asked.arguments], cwd=ROOT, check=False).returncode
+    return run([*commands[asked.job], *asked.arguments], folder=None if asked.job == "engine" else ROOT)
+
+
+def run(command: list[str], folder: Path | None) -> int:
+    """Run a command to its end and return its exit code; how it ends on Ctrl-C is left to it.
+
+    Args:
+        command: what to run.
+        folder: where to run it; None for where the person is.
+    """
+    child = subprocess.Popen(command, cwd=folder)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    while True:
+        # subprocess.run would kill the child a quarter of a second after Ctrl-C, in the middle of its checkpoint.
+        with contextlib.suppress(KeyboardInterrupt):
+            code = child.wait()
+            return 128 - code if code < 0 else code
 
 
 def set_up(extras: str) -> bool:
@@ -56,8 +80,8 @@ def set_up(extras: str) -> bool:
     print(
         f"Setting up {VENV.relative_to(ROOT)} with pinned versions; this takes some minutes the first time.", flush=True
     )
-    if not PYTHON.exists():
-        venv.create(VENV, with_pip=True, symlinks=os.name != "nt")
+    if not make_environment():
+        return False
     install = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     install += ["--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}{extras}"]
     if subprocess.run(install, cwd=ROOT, check=False).returncode:
@@ -68,6 +92,31 @@ def set_up(extras: str) -> bool:
     STAMP.write_text("\n".join([fingerprint(), extras]))
     print(f"Set up in {time.monotonic() - begun:.0f} s.", flush=True)
     return True
+
+
+def make_environment() -> bool:
+    """Make the environment unless a whole one is there; return whether it is."""
+    if has_pip():
+        return True
+    shutil.rmtree(VENV, ignore_errors=True)
+    try:
+        venv.create(VENV, with_pip=True, symlinks=os.name != "nt")
+    except OSError as problem:
+        print(f"No environment could be made in {VENV}: {problem}.")
+    except (subprocess.CalledProcessError, SystemExit):  # Debian without ensurepip ends the whole program
+        version = ".".join(map(str, sys.version_info[:2]))
+        print("This Python makes no environments with pip in them. On Debian and Ubuntu:")
+        print(f"  apt-get install -y python{version}-venv")
+    else:
+        return True
+    shutil.rmtree(VENV, ignore_errors=True)
+    return False
+
+
+def has_pip() -> bool:
+    """Tell whether the environment can install; one that was broken off while it was made cannot."""
+    asking = [str(PYTHON), "-m", "pip", "--version"]
+    return PYTHON.exists() and subprocess.run(asking, capture_output=True, check=False).returncode == 0
 
 
 def is_set_up(extras: str) -> bool:
@@ -94,7 +143,8 @@ def can_load() -> bool:
     if loading.returncode == 0:
         return True
     missing = [package for library, package in SYSTEM_LIBRARIES.items() if library in loading.stderr]
-    print(loading.stderr.strip().splitlines()[-1])
+    said = loading.stderr.strip().splitlines()
+    print(said[-1] if said else f"The packages cannot be loaded: Python ended with {loading.returncode}.")
     if missing:
         print(f"A system library is missing. On Debian and Ubuntu: apt-get install -y {' '.join(missing)}")
     return False

@@ -4,10 +4,13 @@ Nothing heavy is imported until a command runs, so that ``engine --help`` is the
 """
 
 import argparse
+import contextlib
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any, Self
 
 from engine.protocol import Tell
 
@@ -29,6 +32,8 @@ EXIT_CODES = """exit codes:
   5  out of memory                   130  stopped by Ctrl-C, work kept
   6  the disk is full                143  stopped by the system, work kept"""
 
+STDERR = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -47,33 +52,77 @@ def new_parser(name: str, about: str, examples: Sequence[str]) -> argparse.Argum
     parser = argparse.ArgumentParser(
         prog=f"engine {name}",
         description=about,
-        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples) + "\n\n" + EXIT_CODES,
+        epilog=f"{_listed(examples)}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add_shared(parser)
+    _add_shared(parser)
     return parser
 
 
-def add_shared(parser: argparse.ArgumentParser) -> None:
-    """Add what every command understands."""
+def add_verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    *,
+    brief: str,
+    about: str,
+    examples: Sequence[str],
+) -> argparse.ArgumentParser:
+    """Add a verb to a command and return its parser, with its examples and what all commands share.
+
+    Args:
+        verbs: of the command.
+        name: what is typed.
+        brief: its line in the help of the command.
+        about: first lines of its own help.
+        examples: whole command lines.
+    """
+    parser = verbs.add_parser(
+        name,
+        help=brief,
+        description=about,
+        epilog=_listed(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_shared(parser)
+    return parser
+
+
+def _listed(examples: Sequence[str]) -> str:
+    return "examples:\n" + "\n".join(f"  {example}" for example in examples)
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
     shared = parser.add_argument_group("output")
     shared.add_argument("--json", action="store_true", help="write the outcome as one JSON object to standard output")
     shared.add_argument("--quiet", action="store_true", help="no progress; warnings and the outcome only")
 
 
 class StopSignal:
-    """Ctrl-C and the system's request to end: the first asks, the second aborts."""
+    """Ctrl-C and the system's request to end, while it is entered: the first asks, the second aborts."""
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heard)
+            self._before[number] = signal.signal(number, self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            # None stands for a handler that was not installed from Python, which cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
+        with contextlib.suppress(OSError):
+            # Past sys.stderr, which may be in the middle of writing and is not reentrant.
+            os.write(STDERR, b"finishing this step; Ctrl-C again aborts\n")
 
     def is_set(self) -> bool:
         """Tell whether the work should end at the next good place."""

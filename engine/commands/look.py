@@ -4,19 +4,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.commands import Outcome, add_shared, new_parser
+from engine.commands import Outcome, add_verb, new_parser
 from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
 from engine.images import find_pictures
 from engine.machine import find_device
 from engine.models.weights import Backbone, load_backbone
 from engine.protocol import Noticed, Tell
 from engine.seeing.attention import Query
+from engine.seeing.drawing import COLOUR_MAPS
 from engine.seeing.grid import SIDE
 from engine.seeing.look import Gaze, Looked, Style, look_attention, look_masks
 from engine.seeing.masks import KEEP
 from engine.timing import Pace
-
-COLOUR_MAPS = ("viridis", "inferno", "magma", "plasma", "cividis", "turbo")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,14 +29,15 @@ def parser() -> argparse.ArgumentParser:
         ],
     )
     looks = command.add_subparsers(metavar="attention|masks", required=True)
-    attention = looks.add_parser(
+    attention = add_verb(
+        looks,
         "attention",
-        help="every head, their mean, rollout and the coloured composite",
-        description="Write the attention of every head of a layer, from the [CLS] token or any patch: PNG, NPZ, sheet.",
-        epilog="examples:\n  engine look attention horse.jpg --model dino_vits8 --out seen/\n"
-        "  engine look attention horse.jpg --model photos.dinoviz/runs/0001 --layer 5 --query 10,12 --out seen/",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        brief="every head, their mean, rollout and the coloured composite",
+        about="Write the attention of every head of a layer, from the [CLS] token or any patch: PNG, NPZ, sheet.",
+        examples=[
+            "engine look attention horse.jpg --model dino_vits8 --out seen/",
+            "engine look attention horse.jpg --model photos.dinoviz/runs/0001 --layer 5 --query 10,12 --out seen/",
+        ],
     )
     _add_common(attention)
     attention.add_argument("--colours", choices=COLOUR_MAPS, default="viridis", help="colour map (default viridis)")
@@ -45,15 +45,16 @@ def parser() -> argparse.ArgumentParser:
     attention.add_argument("--heads", help="heads of the composite, in the order of its colours: 0,2,5")
     attention.add_argument("--all-layers", action="store_true", help="also a sheet with every head of every layer")
     attention.set_defaults(run=run_attention)
-    masks = looks.add_parser(
+    masks = add_verb(
+        looks,
         "masks",
-        help="masks of the patches that hold most of the attention",
-        description="Write, per head, for their union and for their mean, the smallest mask that holds a share of the "
+        brief="masks of the patches that hold most of the attention",
+        about="Write, per head, for their union and for their mean, the smallest mask that holds a share of the "
         "attention: 8-bit PNG in the picture's size, contours, areas in masks.json.",
-        epilog="examples:\n  engine look masks horse.jpg --model dino_vits8 --keep 0.6 --out masks/\n"
-        "  engine look masks photos/ --model photos.dinoviz/runs/0001 --smallest 3 --out masks/ --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=[
+            "engine look masks horse.jpg --model dino_vits8 --keep 0.6 --out masks/",
+            "engine look masks photos/ --model photos.dinoviz/runs/0001 --smallest 3 --out masks/ --json",
+        ],
     )
     _add_common(masks)
     masks.add_argument("--keep", type=float, default=KEEP, help=f"share of the attention in a mask (default {KEEP})")
@@ -76,7 +77,6 @@ def _add_common(look: argparse.ArgumentParser) -> None:
     look.add_argument("--query", default="cls", help="who looks: cls, or a patch as ROW,COLUMN counted from 0")
     look.add_argument("--role", choices=("teacher", "student"), default="teacher", help="which network of a checkpoint")
     look.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
-    add_shared(look)
 
 
 def run_attention(arguments: argparse.Namespace, tell: Tell) -> Outcome:

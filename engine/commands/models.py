@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from engine.catalogue import BUNDLED, WEIGHTS, ReleasedWeights, ResNetShape, Shape
-from engine.commands import Outcome, add_shared, new_parser
+from engine.commands import Outcome, add_verb, new_parser
 from engine.errors import BadWeights
-from engine.models.weights import BUNDLED_FILE, cache_dir, check_file, fetch, import_file
+from engine.models.weights import BUNDLED_FILE, CACHED_SUFFIXES, cache_dir, check_file, fetch, import_file
 from engine.protocol import Tell
 from engine.timing import Pace
 
@@ -22,18 +22,46 @@ def parser() -> argparse.ArgumentParser:
         ["engine models list", "engine models get dino_vits8", "engine models import teacher.pth --name cells"],
     )
     verbs = command.add_subparsers(metavar="list|get|import|check", required=True)
-    add_shared(listing := verbs.add_parser("list", help="released backbones and those on this computer"))
+    listing = add_verb(
+        verbs,
+        "list",
+        brief="released backbones and those on this computer",
+        about="List the released backbones, the bundled one, and those on this computer.",
+        examples=["engine models list", "engine models list --json"],
+    )
     listing.set_defaults(run=run_list)
-
-    add_shared(getting := verbs.add_parser("get", help="download released weights; an interrupted download goes on"))
-    getting.add_argument("name", help="a name of engine models list")
+    getting = add_verb(
+        verbs,
+        "get",
+        brief="download released weights; an interrupted download goes on",
+        about="Download released weights and keep them by name. An interrupted download goes on where it broke off.",
+        examples=[
+            "engine models get dino_vits8",
+            "engine models get cells --address https://example.org/cells.safetensors",
+        ],
+    )
+    getting.add_argument("name", help="a name of engine models list; with --address any name")
     getting.add_argument("--address", help="take it from another place, https only")
     getting.set_defaults(run=run_get)
-
-    add_shared(importing := verbs.add_parser("import", help="convert a file of any known layout and keep it by name"))
+    importing = add_verb(
+        verbs,
+        "import",
+        brief="convert a file of any known layout and keep it by name",
+        about="Convert a file of any known layout and keep it by name; the file is left as it is.",
+        examples=[
+            "engine models import teacher.pth --name cells",
+            "engine models import checkpoint.pth --role student --name cells-student",
+        ],
+    )
     importing.add_argument("--name", help="what to call it; the file's name by default")
     importing.set_defaults(run=run_import)
-    add_shared(checking := verbs.add_parser("check", help="say what a file of weights holds, and whether it fits"))
+    checking = add_verb(
+        verbs,
+        "check",
+        brief="say what a file of weights holds, and whether it fits",
+        about="Say what a file of weights holds, and whether it fits. Keeps nothing.",
+        examples=["engine models check teacher.pth", "engine models check model.safetensors --json"],
+    )
     checking.set_defaults(run=run_check)
     for verb in (importing, checking):
         verb.add_argument(
@@ -51,13 +79,14 @@ def parser() -> argparse.ArgumentParser:
 def run_list(_arguments: argparse.Namespace, _tell: Tell) -> Outcome:
     """List released backbones, and what is in the cache."""
     folder = cache_dir()
-    here = {path.stem for path in folder.iterdir() if path.suffix in (".safetensors", ".pth")}
+    here = {path.stem for suffix in CACHED_SUFFIXES for path in folder.glob(f"[!.]*{suffix}")}
     rows = [_row(weights, name in here) for name, weights in WEIGHTS.items()]
-    bundled = check_file(BUNDLED_FILE)
+    has_bundled = BUNDLED_FILE.is_file()
     own = sorted(here - set(WEIGHTS))
     lines = [f"{'name':<24}{'size':>9}  {'k-NN':>5} {'linear':>6}  {'here':<5}about"]
-    size = BUNDLED_FILE.stat().st_size / MIB
-    lines.append(f"{BUNDLED:<24}{size:>6,.0f} MB  {'-':>5} {'-':>6}  {'yes':<5}{_in_words(bundled.shape)}; Apache-2.0")
+    if has_bundled:
+        size, about = BUNDLED_FILE.stat().st_size / MIB, _in_words(check_file(BUNDLED_FILE).shape)
+        lines.append(f"{BUNDLED:<24}{size:>6,.0f} MB  {'-':>5} {'-':>6}  {'yes':<5}{about}; Apache-2.0")
     for row in rows:
         scores = [f"{row[key]:.1f}" if row[key] is not None else "-" for key in ("knn", "linear")]
         lines.append(
@@ -66,7 +95,12 @@ def run_list(_arguments: argparse.Namespace, _tell: Tell) -> Outcome:
         )
     lines += [f"{name:<24}{'':>9}  {'':>5} {'':>6}  {'yes':<5}imported" for name in own]
     lines.append(f"k-NN and linear: published ImageNet top-1, per cent. Kept in {folder}")
-    data = {"bundled": str(BUNDLED_FILE), "released": rows, "imported": own, "folder": str(folder)}
+    data = {
+        "bundled": str(BUNDLED_FILE) if has_bundled else None,
+        "released": rows,
+        "imported": own,
+        "folder": str(folder),
+    }
     return Outcome(data, "\n".join(lines))
 
 

@@ -1,22 +1,34 @@
 """``engine resume``: go on with a run exactly where its newest checkpoint is."""
 
 import argparse
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from engine.commands import Outcome, StopSignal, new_parser
+from engine.commands import Outcome, new_parser
 from engine.commands.scan import scan_into
-from engine.commands.train import add_fields, asked_in, follow, lead, new_run, plan_in_words, read_run, to_learn_from
+from engine.commands.train import (
+    add_fields,
+    asked_in,
+    follow,
+    lead,
+    new_run,
+    plan_for,
+    plan_in_words,
+    read_run,
+    to_learn_from,
+)
 from engine.errors import BadInput, BadRecipe
-from engine.machine import find_device
-from engine.project import Project
+from engine.machine import Machine, find_device
+from engine.project import Picture, Project
 from engine.protocol import Noticed, Tell
-from engine.recipes import Facts, Plan, Recipe, settle
+from engine.recipes import Plan, Recipe
 from engine.training import distributed
-from engine.training.checkpoint import Checkpoint, newest
+from engine.training.checkpoint import newest
 from engine.training.pictures import PictureList, fingerprint
 
 # What may change without changing a single weight of the run.
-FREE = {"workers", "checkpoint_seconds", "tensorboard"}
+FREE = {"workers", "checkpoint_seconds", "measure_epochs", "probes", "tensorboard"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,44 +48,67 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Check that nothing changed, and train on."""
-    stop = StopSignal()
     folder: Path = arguments.folder.resolve()
-    plan, data, _ = read_run(folder)
-    start = newest(folder / "checkpoints")
-    distributed.join(find_device(plan.run.device).device)
+    plan, _, _ = read_run(folder)
+    recipe = asked_in(arguments)
+    wanted = recipe.asked.get("device", plan.run.device) if arguments.fork else plan.run.device
+    machine = find_device(str(wanted))
+    distributed.join(machine.device)
     rank, _ = distributed.world()
     if rank > 0:
-        return follow(Path(distributed.agreed("")), stop, start)
-    with Project.at(folder.parents[1]) as project:
+        return follow(distributed.agreed())
+    with distributed.deciding() as decide, Project.at(folder.parents[1]) as project:
         pictures = to_learn_from(scan_into(project, tell).readable)
-        recipe = asked_in(arguments)
-        differences = _differences(plan, recipe)
-        if fingerprint(pictures) != data:
-            differences.append(f"pictures: {PictureList(folder).difference(pictures) or 'other contents'}")
         if arguments.fork:
-            start = _needed(start, folder)
-            plan = _forked(plan, recipe, len(pictures))
-            folder = new_run(project, plan, pictures)
-            tell(Noticed(level="info", text=f"New run {folder} from step {start.step:,}.\n{plan_in_words(plan, {})}"))
-        elif differences:
-            raise BadRecipe(
-                "The run cannot go on as it was: " + "; ".join(differences) + ".",
-                "Undo the change, or start a new run from the checkpoint with --fork.",
-            )
+            folder, plan = _fork(project, folder, recipe, pictures, machine)
+            tell(Noticed(level="info", text=f"New run {folder}\n{plan_in_words(plan, recipe.asked)}"))
         else:
+            _refuse_changes(folder, recipe, pictures)
             plan = _with_free(plan, recipe)
+        start = newest(folder / "checkpoints")
         if start is None:
             tell(Noticed(level="info", text="There is no checkpoint yet: starting from the beginning."))
         elif start.step >= plan.steps:
             return Outcome({"run": str(folder), "step": start.step}, f"{folder} is finished: {start.step:,} steps.")
-        distributed.agreed(str(folder))
-        return lead(project, folder, plan, tell, stop, start)
+        decide(str(folder))
+        return lead(project, folder, plan, tell, start)
 
 
-def _needed(start: Checkpoint | None, folder: Path) -> Checkpoint:
+def _refuse_changes(folder: Path, recipe: Recipe, pictures: Sequence[Picture]) -> None:
+    plan, data, _ = read_run(folder)
+    differences = _differences(plan, recipe)
+    if fingerprint(pictures) != data:
+        differences.append(f"pictures: {PictureList(folder).difference(pictures) or 'other contents'}")
+    processes = distributed.world()[1]
+    if processes != plan.processes:
+        differences.append(f"processes were {plan.processes}, now {processes}")
+    if differences:
+        raise BadRecipe(
+            "The run cannot go on as it was: " + "; ".join(differences) + ".",
+            "Undo the change, or start a new run from the checkpoint with --fork.",
+        )
+
+
+def _fork(
+    project: Project, folder: Path, recipe: Recipe, pictures: Sequence[Picture], machine: Machine
+) -> tuple[Path, Plan]:
+    """Make a new run that begins with the checkpoint of another: its settings, with the new ones over them."""
+    old, _, _ = read_run(folder)
+    start = newest(folder / "checkpoints")
     if start is None:
         raise BadInput(f"The run '{folder}' has no checkpoint to start from.", "Train anew with: engine train FOLDER.")
-    return start
+    kept = Recipe({name: value for name, value in old.values().items() if name not in ("device", "precision", "init")})
+    plan = plan_for(recipe.over(kept), pictures, machine, project.folder, shape=old.shape)
+    if start.step >= plan.steps:
+        raise BadRecipe(
+            f"The checkpoint has taken {start.step:,} steps already, and the new run has {plan.steps:,}.",
+            "Ask for more epochs.",
+        )
+    reasons = old.reasons | plan.reasons
+    plan = plan.model_copy(update={"reasons": {name: why for name, why in reasons.items() if name not in recipe.asked}})
+    new = new_run(project, plan, pictures)
+    shutil.copytree(start.folder, new / "checkpoints" / start.folder.name)
+    return new, plan
 
 
 def _differences(plan: Plan, recipe: Recipe) -> list[str]:
@@ -88,9 +123,3 @@ def _differences(plan: Plan, recipe: Recipe) -> list[str]:
 def _with_free(plan: Plan, recipe: Recipe) -> Plan:
     changed = {name: value for name, value in recipe.asked.items() if name in FREE}
     return plan.model_copy(update={"run": plan.run.model_copy(update=changed)})
-
-
-def _forked(plan: Plan, recipe: Recipe, n_pictures: int) -> Plan:
-    """Settle the old values with the new ones over them."""
-    facts = Facts(n_pictures=n_pictures, device=plan.run.device, processes=distributed.world()[1], start=plan.shape)
-    return settle(recipe.over(Recipe(plan.values())), facts)

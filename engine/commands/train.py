@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.catalogue import Shape
 from engine.commands import Outcome, StopSignal, new_parser
-from engine.commands.scan import open_project, scan_into
+from engine.commands.scan import NAMED, open_project, scan_into
 from engine.errors import EXIT_PARTIAL, BadInput, Stopped
 from engine.machine import Machine, find_device, free_bytes
 from engine.models.weights import load_backbone, write_backbone
@@ -29,7 +29,7 @@ from engine.recipes import (
 )
 from engine.store import write_atomically
 from engine.training import distributed
-from engine.training.checkpoint import Checkpoint
+from engine.training.checkpoint import Checkpoint, newest, sole_writer
 from engine.training.gauge import make_gauge
 from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
 from engine.training.train import Result, train
@@ -95,7 +95,6 @@ def asked_in(arguments: argparse.Namespace) -> Recipe:
 
 def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Settle the plan, make the run and train; exit 4 when pictures had to be replaced."""
-    stop = StopSignal()
     recipe = asked_in(arguments)
     for path in reversed(arguments.config):
         recipe = recipe.over(Recipe.read(path))
@@ -103,16 +102,18 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     distributed.join(machine.device)
     rank, _ = distributed.world()
     if rank > 0:
-        return follow(Path(distributed.agreed("")), stop)
-    with open_project(arguments.folder, arguments.project) as project:
+        return follow(distributed.agreed())
+    with distributed.deciding() as decide, open_project(arguments.folder, arguments.project) as project:
         pictures = to_learn_from(scan_into(project, tell).readable)
-        plan, start = plan_for(recipe, pictures, machine, project.folder)
+        init = str(recipe.asked.get("init", ""))
+        shape = load_backbone(init).shape if init else None
+        plan = plan_for(recipe, pictures, machine, project.folder, shape)
         if arguments.dry_run:
             return Outcome({"plan": plan.model_dump()}, plan_in_words(plan, recipe.asked))
         tell(Noticed(level="info", text=plan_in_words(plan, recipe.asked)))
-        folder = new_run(project, plan, pictures, start)
-        distributed.agreed(str(folder))
-        return lead(project, folder, plan, tell, stop)
+        folder = new_run(project, plan, pictures)
+        decide(str(folder))
+        return lead(project, folder, plan, tell)
 
 
 def to_learn_from(readable: Sequence[Picture]) -> list[Picture]:
@@ -127,10 +128,9 @@ def to_learn_from(readable: Sequence[Picture]) -> list[Picture]:
     return train_split or list(readable)
 
 
-def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, project: Path) -> tuple[Plan, str]:
-    """Settle a recipe for some pictures on this machine; also return what the run starts from."""
+def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, project: Path, shape: Shape | None) -> Plan:
+    """Settle a recipe for some pictures on this machine; ``shape`` is that of the weights it starts from."""
     sides = sorted(min(picture.rows or 1, picture.cols or 1) for picture in pictures)
-    init = str(recipe.asked.get("init", ""))
     facts = Facts(
         n_pictures=len(pictures),
         median_side=sides[len(sides) // 2],
@@ -140,21 +140,17 @@ def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, proj
         cores=machine.cores,
         processes=distributed.world()[1],
         disk_free_bytes=free_bytes(project),
-        start=_shape_of_weights(init) if init else None,
+        start=shape,
     )
-    return settle(recipe, facts), init
+    return settle(recipe, facts)
 
 
-def _shape_of_weights(init: str) -> Shape:
-    return load_backbone(init).shape
-
-
-def new_run(project: Project, plan: Plan, pictures: Sequence[Picture], init: str = "") -> Path:
+def new_run(project: Project, plan: Plan, pictures: Sequence[Picture]) -> Path:
     """Make a run's folder with everything that determines it."""
     folder = project.new_run(f"{plan.model.model}, {plan.run.epochs} epochs")
     PictureList.write(folder, pictures)
-    if init:
-        start = load_backbone(init)
+    if plan.model.init:
+        start = load_backbone(plan.model.init)
         write_backbone(folder / "init.safetensors", start.model, start.shape, about={"source": start.source})
     content = {"plan": plan.model_dump(), "pictures": fingerprint(pictures), "folder": str(project.pictures_folder)}
     write_atomically(folder / "plan.json", lambda file: file.write(json.dumps(content, indent=1).encode()))
@@ -176,10 +172,18 @@ def read_run(folder: Path) -> tuple[Plan, str, Path]:
         ) from problem
 
 
-def lead(
-    project: Project, folder: Path, plan: Plan, tell: Tell, stop: StopSignal, start: Checkpoint | None = None
-) -> Outcome:
-    """Train as the first process, which alone writes, and record how the run ended."""
+def lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoint | None = None) -> Outcome:
+    """Train as the first process, which alone writes, and record how the run ended.
+
+    Raises:
+        Busy: another process trains this run.
+        Stopped: it was asked to stop; the work is kept.
+    """
+    with sole_writer(folder):
+        return _lead(project, folder, plan, tell, start)
+
+
+def _lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoint | None) -> Outcome:
     pixels = Pixels(PictureList(folder), project.pictures_folder)
     if plan.run.prepare:
         side = SHRUNK_TO * plan.crops.global_side
@@ -195,7 +199,8 @@ def lead(
         )
     state = "failed"
     try:
-        result = train(folder, plan, pixels, tell, gauge=gauge, start=start, should_stop=stop.is_set)
+        with StopSignal() as stop:
+            result = train(folder, plan, pixels, tell, gauge=gauge, start=start, should_stop=stop.is_set)
         state = "stopped" if result.is_stopped else "finished"
     finally:
         project.set_run_state(folder, state)
@@ -208,13 +213,19 @@ def lead(
     return _outcome(folder, result)
 
 
-def follow(folder: Path, stop: StopSignal, start: Checkpoint | None = None) -> Outcome:
-    """Train as any other process than the first."""
+def follow(run: str) -> Outcome:
+    """Train as any other process than the first, if that one decided on a run."""
+    if not run:
+        distributed.leave()
+        return Outcome({}, "")
+    folder = Path(run)
+    start = newest(folder / "checkpoints")
     plan, _, root = read_run(folder)
     pixels = Pixels(PictureList(folder), root)
     if plan.run.prepare:
-        pixels = Pixels(pixels.pictures, root, Copies(Path(distributed.agreed(""))))
-    train(folder, plan, pixels, lambda _message: None, start=start, should_stop=stop.is_set)
+        pixels = Pixels(pixels.pictures, root, Copies(Path(distributed.agreed())))
+    with StopSignal() as stop:
+        train(folder, plan, pixels, lambda _message: None, start=start, should_stop=stop.is_set)
     distributed.leave()
     return Outcome({}, "")
 
@@ -225,12 +236,13 @@ def _outcome(folder: Path, result: Result) -> Outcome:
         "backbone": str(result.backbone),
         "step": result.step,
         "scores": result.scores,
-        "replaced": {str(picture): problem for picture, problem in result.replaced.items()},
+        "replaced": result.replaced,
     }
     lines = [f"{folder}", f"  {result.step:,} steps, backbone: {result.backbone}"]
     lines += [f"  {name}: {score:.3f}" for name, score in result.scores.items()]
     if result.replaced:
-        lines.append(f"  {len(result.replaced)} pictures could not be read any more and were replaced")
+        lines.append(f"  {len(result.replaced)} pictures could not be read any more and were replaced:")
+        lines += [f"    {path}: {problem}" for path, problem in list(result.replaced.items())[:NAMED]]
     lines.append(f"  look: engine look attention PICTURE --model {folder} --out DIR")
     return Outcome(data, "\n".join(lines), EXIT_PARTIAL if result.replaced else 0)
 

@@ -4,9 +4,9 @@ from typing import assert_never
 
 from torch import nn
 
-from engine.catalogue import ResNetShape, Shape, VitShape
+from engine.catalogue import ResNetShape, Shape, Start, VitShape
 from engine.models.resnet import ResNet
-from engine.models.vit import Start, VisionTransformer
+from engine.models.vit import VisionTransformer
 
 
 def build_backbone(

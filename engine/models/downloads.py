@@ -1,10 +1,9 @@
 """Fetching released weights into the cache, when somebody asks for it and never otherwise.
 
 A file is there under its name only when it is complete and what it was the first time: its
-sha256 is recorded in a ledger on first use and checked ever after. Relies on urllib only.
+sha256 is recorded in a ledger on first use and checked ever after. Relies on urllib only for the network.
 """
 
-import errno
 import hashlib
 import http.client
 import json
@@ -21,9 +20,10 @@ from typing import BinaryIO
 
 from platformdirs import user_cache_dir
 
-from engine.catalogue import WEIGHTS
+from engine.catalogue import BUNDLED, WEIGHTS
 from engine.errors import BadInput, BadWeights, DiskFull, DownloadFailed
-from engine.store import write_atomically
+from engine.models.tensor_files import PICKLES
+from engine.store import is_full, write_atomically
 
 Tell = Callable[[int, int], None]
 """Is told how many bytes are here and how many there will be, 0 while that is unknown."""
@@ -35,15 +35,14 @@ ATTEMPTS = 5
 PAUSE_S = 0.25
 """Before the second attempt; doubles."""
 LEDGER = "ledger.json"
+CACHED_SUFFIXES = (".safetensors", *sorted(PICKLES))
+"""What may be in the cache under a name; all but the first are converted to it on first use."""
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def cache_dir() -> Path:
-    """Return the folder of weights, made if need be: ``DINOVIZ_CACHE``/models or the user's cache folder."""
-    root = os.environ.get("DINOVIZ_CACHE") or user_cache_dir("dinoviz")
-    folder = Path(root) / "models"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Return the folder of weights, which may not be there yet: ``DINOVIZ_CACHE``/models or the user's cache folder."""
+    return Path(os.environ.get("DINOVIZ_CACHE") or user_cache_dir("dinoviz")) / "models"
 
 
 def fetch(name: str, tell: Tell, *, cache: Path | None = None, address: str | None = None) -> Path:
@@ -58,7 +57,8 @@ def fetch(name: str, tell: Tell, *, cache: Path | None = None, address: str | No
         address: where to get it instead of the catalogue's address, for a mirror.
 
     Raises:
-        BadInput: the name is not in the catalogue, or the address is not https.
+        BadInput: the name is not in the catalogue, or cannot be that of a file, or the address is not https or ends
+            in no suffix of weights.
         DownloadFailed: the server did not give the whole file.
         BadWeights: the bytes are not those of the first time.
         DiskFull: there is no room for it.
@@ -69,8 +69,14 @@ def fetch(name: str, tell: Tell, *, cache: Path | None = None, address: str | No
         address = WEIGHTS[name].address
     _check_address(address)
     check_name(name)
+    suffix = Path(urllib.parse.urlsplit(address).path).suffix
+    if suffix not in CACHED_SUFFIXES:
+        raise BadInput(
+            f"'{address}' does not end as a file of weights does.", f"It must be one of {', '.join(CACHED_SUFFIXES)}."
+        )
     folder = cache or cache_dir()
-    path = folder / (name + Path(urllib.parse.urlsplit(address).path).suffix)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (name + suffix)
     for present in (path, folder / f"{name}.safetensors"):  # the second: converted on first use
         if present.exists():
             check_recorded(present)
@@ -92,10 +98,12 @@ def check_name(name: str) -> None:
     """Refuse a name that would lie outside the cache.
 
     Raises:
-        BadInput: it is no plain file name.
+        BadInput: it is no plain file name, or that of the bundled weights.
     """
     if Path(name).name != name or name.startswith("."):
         raise BadInput(f"'{name}' cannot be the name of a file.", "Choose another name.")
+    if name == BUNDLED:
+        raise BadInput(f"'{name}' is the name of weights that dinoviz knows.", "Choose another name.")
 
 
 def _check_address(address: str) -> None:
@@ -118,7 +126,7 @@ def _download(address: str, part: Path, tell: Tell) -> None:
                 raise DownloadFailed(f"The server answered {exc.code} {exc.reason} for {address}.") from exc
             reason = f"the server answered {exc.code}"
         except (OSError, http.client.HTTPException) as exc:
-            if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:
+            if is_full(exc):
                 raise DiskFull(f"No room left in '{part.parent}'.", "Free some space; it continues there.") from exc
             reason = str(exc) or type(exc).__name__
         failures = 0 if _size(part) > before else failures + 1

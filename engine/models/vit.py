@@ -12,13 +12,13 @@ Tokens are ordered [CLS, registers, patches], patches row by row.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.catalogue import PositionRule, VitShape
+from engine.catalogue import PositionRule, Start, VitShape
 from engine.errors import BadRecipe
 
 INIT_STD = 0.02
@@ -37,11 +37,6 @@ SINE_RANGE = 16.0
 """Phase, in radians, of the shortest wave over the whole picture."""
 SINE_SCALE = 0.5
 """Size of the sine positions beside tokens of size 1; found on small folders, see README."""
-
-Start = Literal["published", "contrasting"]
-"""How new weights begin. ``published``: normal of 0.02, as both references. In it the CLS of different pictures
-are almost one vector, which the diversity of ImageNet overcomes and a small, uniform folder does not (loss flat at
-ln K). ``contrasting``: each layer keeps the variance of its input, so that pictures differ from the first step."""
 
 
 class Features(NamedTuple):
@@ -62,7 +57,7 @@ class VisionTransformer(nn.Module):
         drop_path: probability, for the last block, of leaving a picture out of a residual branch.
         drop_path_is_uniform: the same probability in every block (DINOv2) instead of one that
             grows linearly from 0 in the first block (DINO).
-        start: how the weights begin; see ``Start``.
+        start: how the weights begin; see ``catalogue.Start``.
 
     Raises:
         BadRecipe: the width cannot be divided among the heads, or the stem cannot make the patch.

@@ -21,12 +21,21 @@ from engine.catalogue import BUNDLED, IMAGENET_MEAN, IMAGENET_STD, WEIGHTS, ResN
 from engine.errors import BadInput, BadRecipe, BadWeights
 from engine.models import layouts
 from engine.models.backbones import build_backbone
-from engine.models.downloads import cache_dir, check_name, check_recorded, fetch, forget, sha256_of
+from engine.models.downloads import (
+    CACHED_SUFFIXES,
+    cache_dir,
+    check_name,
+    check_recorded,
+    fetch,
+    forget,
+    sha256_of,
+)
 from engine.models.layouts import Colour, Layout, Role, Tensors
 from engine.models.tensor_files import ARGUMENTS, TensorFile, open_tensors, read_contents, write_tensors
 from engine.store import write_atomically
 
 __all__ = [
+    "CACHED_SUFFIXES",
     "Backbone",
     "FileReport",
     "cache_dir",
@@ -331,7 +340,7 @@ def load_backbone(model: str, *, role: Role = "teacher") -> Backbone:
 
     Args:
         model: ``bundled``, a name in ``catalogue.WEIGHTS`` that has been fetched, the folder of a run or of a
-            Hugging Face or timm model, a file, or the name of an imported file.
+            Hugging Face or timm model, a file, or the name of an imported file or one fetched from an address.
         role: teacher or student; a student is only in checkpoints.
 
     Raises:
@@ -347,10 +356,8 @@ def load_backbone(model: str, *, role: Role = "teacher") -> Backbone:
         return read_backbone(_file_in_folder(path, role), role=role)
     if path.is_file():
         return read_backbone(path, role=role)
-    imported = cache_dir() / f"{model}.safetensors"
-    if path.name == model and imported.is_file():
-        check_recorded(imported)
-        return replace(read_backbone(imported), source=model)
+    if path.name == model and (kept := _kept_file(model)):
+        return replace(read_backbone(kept), source=model)
     near = difflib.get_close_matches(model, [BUNDLED, *WEIGHTS], n=1)
     raise BadInput(
         f"There is no model '{model}'.",
@@ -359,33 +366,48 @@ def load_backbone(model: str, *, role: Role = "teacher") -> Backbone:
 
 
 def _released_file(name: str) -> Path:
-    """Return the file of released weights in the cache, converted to safetensors on first use.
+    """Return the file of released weights in the cache.
+
+    Raises:
+        BadInput: they were not fetched.
+        BadWeights: they are of another architecture.
+    """
+    kept = _kept_file(name, WEIGHTS[name].shape)
+    if kept is None:
+        raise BadInput(f"The weights '{name}' are not on this computer.", f"Get them with: engine models get {name}")
+    return kept
+
+
+def _kept_file(name: str, shape: Shape | None = None) -> Path | None:
+    """Return the file that the cache has under a name, converted to safetensors on first use; None if there is none.
 
     The converted file takes the place of the downloaded one, so that a disk holds either.
+
+    Raises:
+        BadWeights: the file is not what it was the first time, or what was downloaded is not of the wanted shape.
     """
     folder = cache_dir()
-    converted = folder / f"{name}.safetensors"
-    if not converted.exists():
-        downloaded = folder / f"{name}.pth"
-        if not downloaded.exists():
-            raise BadInput(
-                f"The weights '{name}' are not on this computer.", f"Get them with: engine models get {name}"
-            )
+    kept, *downloads = (folder / f"{name}{suffix}" for suffix in CACHED_SUFFIXES)
+    downloaded = next((path for path in downloads if path.is_file()), None)
+    if not kept.is_file():
+        if downloaded is None:
+            return None
         check_recorded(downloaded)
         backbone = read_backbone(downloaded)
-        if backbone.shape != WEIGHTS[name].shape:
+        if shape not in (None, backbone.shape):
             raise BadWeights(f"'{downloaded}' holds another architecture than '{name}'.", "Delete it and get it again.")
-        _write_imported(converted, backbone)
+        _write_imported(kept, backbone)
         downloaded.unlink()
-    check_recorded(converted)
-    return converted
+    check_recorded(kept)
+    return kept
 
 
 def _file_in_folder(folder: Path, role: Role) -> Path:
     """Return the weights of a run, its exported backbone or newest checkpoint, or of a published model."""
     exported = [folder / "backbone.safetensors"] if role == "teacher" else []
     wanted = CHECKPOINT_TEACHER if role == "teacher" else CHECKPOINT_STATE
-    checkpoints = sorted(folder.glob(f"checkpoints/step-*/{wanted}"), reverse=True)
+    # Not part folders, which are hidden and may be about to be removed.
+    checkpoints = sorted(folder.glob(f"checkpoints/step-{'[0-9]' * 8}/{wanted}"), reverse=True)
     published = [folder / "model.safetensors", folder / "pytorch_model.bin"]
     for path in [*exported, *checkpoints, *published]:
         if path.is_file():
@@ -411,10 +433,12 @@ def import_file(
     """
     name = name or path.stem
     check_name(name)
-    if name in WEIGHTS or name == BUNDLED:
+    if name in WEIGHTS:
         raise BadInput(f"'{name}' is the name of weights that dinoviz knows.", "Choose another name.")
     target = (cache or cache_dir()) / f"{name}.safetensors"
-    _write_imported(target, read_backbone(path, role=role, heads=heads))
+    backbone = read_backbone(path, role=role, heads=heads)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _write_imported(target, backbone)
     return target
 
 

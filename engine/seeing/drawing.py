@@ -167,22 +167,26 @@ def sheet(
     """Return tiles side by side on one page, with captions and a heading.
 
     Args:
-        tiles: in reading order; each is fitted into a cell of the first one's shape.
+        tiles: in reading order; each is fitted into a cell of the first one's shape, and a row is as high as needed.
         title: first line.
         subtitle: second line.
         columns: tiles in a row; as square a page as possible where absent.
         side_px: longer side of a cell.
     """
     cell = _fitted(tiles[0].picture_YX3, (side_px, side_px)).shape[:2]
-    step_Y, step_X = cell[0] + CAPTION_PX + GAP_PX, cell[1] + GAP_PX
-    columns = min(columns or round(math.sqrt(len(tiles) * PAGE_ASPECT * step_Y / step_X)), len(tiles)) or 1
-    rows = math.ceil(len(tiles) / columns)
-    page = Image.new("RGB", (2 * MARGIN_PX + columns * step_X - GAP_PX, MARGIN_PX + HEADING_PX + rows * step_Y), PAPER)
+    under_Y, step_X = CAPTION_PX + GAP_PX, cell[1] + GAP_PX
+    columns = min(columns or round(math.sqrt(len(tiles) * PAGE_ASPECT * (cell[0] + under_Y) / step_X)), len(tiles)) or 1
+    rows = [tiles[first : first + columns] for first in range(0, len(tiles), columns)]
+    heights = [max(_fitted(tile.picture_YX3, cell).shape[0] for tile in row) for row in rows]
+    height = MARGIN_PX + HEADING_PX + sum(heights) + len(rows) * under_Y
+    page = Image.new("RGB", (2 * MARGIN_PX + columns * step_X - GAP_PX, height), PAPER)
     _write_line(page, title, (MARGIN_PX, MARGIN_PX), TITLE_PX, INK)
     _write_line(page, subtitle, (MARGIN_PX, MARGIN_PX + TITLE_PX + 8), TEXT_PX, PALE_INK)
-    for i, tile in enumerate(tiles):
-        row, column = divmod(i, columns)
-        _place(page, tile, (MARGIN_PX + column * step_X, MARGIN_PX + HEADING_PX + row * step_Y), cell)
+    top = MARGIN_PX + HEADING_PX
+    for row, row_height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            _place(page, tile, (MARGIN_PX + column * step_X, top), (row_height, cell[1]))
+        top += row_height + under_Y
     return np.array(page)
 
 

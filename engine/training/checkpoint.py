@@ -1,7 +1,7 @@
 """Checkpoints that are complete or not there: temp folder, sync, manifest, rename, then the pointer.
 
     checkpoints/step-00001234/   train.safetensors  model.safetensors  meta.json  MANIFEST.json
-    checkpoints/LATEST.json      names the newest; only a hint, the manifests decide
+    checkpoints/BEST.json        names the best so far, which is kept
 
 ``train`` holds everything a run needs to go on, ``model`` the backbone alone, which any command reads.
 Source of the protocol: what other programs lost by writing in place (safetensors truncates its target).
@@ -14,9 +14,11 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from safetensors import SafetensorError
@@ -25,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from engine.errors import BadWeights, DiskFull
+from engine.errors import BadWeights, Busy, DiskFull
 from engine.store import sync_folder, write_atomically
 
 KEEP_NEWEST = 3
@@ -46,15 +48,18 @@ class Checkpoint:
         return load_tensors((self.folder / "train.safetensors").read_bytes())
 
 
-def gather(objective: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+def gather(objective: nn.Module, optimiser: Optimizer, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
     """Return the state of a run as named tensors."""
     tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+    tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in scaler.state_dict().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def restore(tensors: Mapping[str, Tensor], objective: nn.Module, optimiser: Optimizer) -> None:
+def restore(
+    tensors: Mapping[str, Tensor], objective: nn.Module, optimiser: Optimizer, scaler: torch.amp.GradScaler
+) -> None:
     """Put a gathered state back.
 
     Raises:
@@ -72,6 +77,9 @@ def restore(tensors: Mapping[str, Tensor], objective: nn.Module, optimiser: Opti
         if name.startswith("optimiser."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = tensor
+    if scaler.is_enabled():
+        kept = {name.removeprefix("scaler."): t.item() for name, t in tensors.items() if name.startswith("scaler.")}
+        scaler.load_state_dict(kept)
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
@@ -105,7 +113,6 @@ def save(
             shutil.rmtree(final)
         part.rename(final)
         sync_folder(folder)
-        write_atomically(folder / "LATEST.json", lambda file: file.write(json.dumps({"step": step}).encode()))
     except (OSError, SafetensorError, DiskFull) as problem:
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(problem, DiskFull) or _is_no_room(problem):
@@ -116,6 +123,32 @@ def save(
         raise
     prune(folder)
     return final
+
+
+@contextlib.contextmanager
+def sole_writer(run: Path) -> Iterator[None]:
+    """Hold a run's lock; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    with (run / ".lock").open("w") as file:
+        try:
+            _lock(file)
+        except OSError as problem:
+            raise Busy(f"Another process trains the run '{run}'.", "Wait for it to end, or stop it.") from problem
+        yield
+
+
+def _lock(file: TextIO) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -186,8 +219,3 @@ def _is_no_room(problem: Exception) -> bool:
     if isinstance(problem, OSError):
         return problem.errno in (errno.ENOSPC, errno.EDQUOT)
     return f"os error {errno.ENOSPC}" in str(problem)
-
-
-def random_state_of(seed: int, step: int, rank: int) -> None:
-    """Start torch's generator for a step, so that what it draws needs no saving."""
-    torch.manual_seed(int.from_bytes(hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()[:7]))

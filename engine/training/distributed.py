@@ -1,7 +1,9 @@
 """Several processes, one run: started by torchrun, one process for each device."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.recipes import Device
+
+PATIENCE = timedelta(days=1)  # the first process may scan and shrink a large folder while the others wait
 
 
 def world() -> tuple[int, int]:
@@ -23,7 +27,7 @@ def join(device: Device) -> torch.device:
     if device == "cuda":
         torch.cuda.set_device(local)
     if processes > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     return torch.device(device, local) if device == "cuda" else torch.device(device)
 
 
@@ -35,18 +39,36 @@ def leave() -> None:
 
 def averaged(student: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Return the module with its gradients averaged over the processes."""
-    if device.type == "cuda":
-        student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
     return DistributedDataParallel(student, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def agreed(value: str) -> str:
+def agreed(value: str = "") -> str:
     """Return what the first process says, in all of them."""
     if not dist.is_initialized():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+@contextlib.contextmanager
+def deciding() -> Iterator[Callable[[str], None]]:
+    """Let the first process tell the others which run to follow; leaving without a word sends them home.
+
+    The others ask with `agreed` and get the run, or nothing.
+    """
+    told = []
+
+    def decide(run: str) -> None:
+        told.append(run)
+        agreed(run)
+
+    try:
+        yield decide
+    finally:
+        if not told:
+            agreed("")
+            leave()
 
 
 def any_of(is_true: bool, device: torch.device) -> bool:

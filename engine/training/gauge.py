@@ -3,7 +3,7 @@
 Labels are for measuring only; nothing learns from them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,10 @@ BATCH = 64
 FOLD = 10  # without a test split every tenth picture is asked about
 
 
+See = Callable[[Tensor], Tensor]
+"""From uint8 pictures (B, Y, X, 3) to float32 features (B, D)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """Pictures to measure with, cropped and in memory: those with known labels, and those asked about."""
@@ -34,17 +38,14 @@ class Gauge:
     asked_BYXC: Tensor
     known_labels: Tensor | None
     asked_labels: Tensor | None
-    classes: tuple[str, ...]
 
-    def measure(
-        self, backbone: nn.Module, device: torch.device, before: Tensor | None
-    ) -> tuple[dict[str, float], Tensor]:
-        """Return the scores of a backbone, and the neighbours to compare the next measurement with.
+    def measure(self, see: See, before: Tensor | None) -> tuple[dict[str, float], Tensor]:
+        """Return the scores of what ``see`` makes of pictures, and the neighbours to compare the next ones with.
 
         ``knn`` is the accuracy of the weighted 20-NN classifier on [CLS]; ``neighbours_kept`` the share of each
         asked picture's neighbours that it also had in the measurement before.
         """
-        known_ND, asked_QD = (features(backbone, pictures, device) for pictures in (self.known_BYXC, self.asked_BYXC))
+        known_ND, asked_QD = see(self.known_BYXC), see(self.asked_BYXC)
         _, neighbours_Qk = nearest(asked_QD, known_ND, NEIGHBOURS)
         scores = {}
         if self.known_labels is not None and self.asked_labels is not None:
@@ -86,7 +87,7 @@ def make_gauge(root: Path, pictures: Sequence[Picture], side: int, seed: int) ->
     if len(known) < 2 or not tests:
         return None
     classes = tuple(sorted({p.label for p in known if p.label is not None}))
-    return Gauge(known_pictures, asked_pictures, _labels(known, classes), _labels(tests, classes), classes)
+    return Gauge(known_pictures, asked_pictures, _labels(known, classes), _labels(tests, classes))
 
 
 def _some(pictures: list[Picture], most: int, seed: int) -> list[Picture]:

@@ -4,7 +4,7 @@ It knows nothing of optimisers, precision, devices, files or messages; the loop 
 of teachers. To add one: a settings class in `engine.recipes` and a class here with the same members.
 
 Letters after a name are its axes:
-    V views · G large views · B pictures · C Y X channels and pixels · D width · K prototypes
+    V views · G global views · B pictures · C Y X channels and pixels · D width · K prototypes
 """
 
 import contextlib
@@ -21,10 +21,9 @@ from engine.models.backbones import build_backbone, feature_width
 from engine.models.heads import ProjectionHead
 from engine.models.vit import keep_variance
 from engine.recipes import Plan
+from engine.training.crops import GLOBALS
 from engine.training.losses import dino_loss, effective_rank, entropy, koleo_loss, teacher_answer
 from engine.training.schedules import Moment
-
-LARGE_VIEWS = 2  # DINO §3.1: the teacher sees two large crops
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +114,13 @@ class Dino(nn.Module):
         return cast("contextlib.AbstractContextManager[None]", self._averaged[0].no_sync())
 
     def loss(self, views_VBCYX: Sequence[Tensor], at: Moment, *, watch: bool = False) -> Loss:
-        """Return the loss of some pictures' views, large views first.
+        """Return the loss of some pictures' views, global views first.
 
         Called once for each part of a batch; the centre moves in `after_step`, by the mean over all parts and
-        processes, so that it does not matter how a batch is split. ``watch`` adds what tells collapse.
+        processes. Batch norm and KoLeo see one part. ``watch`` adds what tells collapse.
         """
         with torch.no_grad():
-            teacher_logits, teacher_cls = self.teacher(views_VBCYX[:LARGE_VIEWS])
+            teacher_logits, teacher_cls = self.teacher(views_VBCYX[:GLOBALS])
             answers = [teacher_answer(view, self.centre_1K, at.teacher_temperature) for view in teacher_logits]
             self._remember(teacher_logits)
         student = self._averaged[0] if self._averaged else self.student
@@ -129,9 +128,7 @@ class Dino(nn.Module):
         cross_entropy = dino_loss(logits, answers, self.settings.student_temperature)
         parts = {"dino": cross_entropy}
         if self.settings.koleo:
-            parts["koleo"] = self.settings.koleo * sum(
-                (koleo_loss(view) for view in cls_[:LARGE_VIEWS]), torch.zeros(())
-            )
+            parts["koleo"] = self.settings.koleo * sum((koleo_loss(view) for view in cls_[:GLOBALS]), torch.zeros(()))
         total = sum(parts.values(), cross_entropy.new_zeros(()))
         watched = self._watch(answers, logits, teacher_cls) if watch else {}
         return Loss(total, {name: part.detach() for name, part in parts.items()}, watched)
@@ -139,8 +136,8 @@ class Dino(nn.Module):
     @torch.no_grad()
     def _watch(self, answers: list[Tensor], logits: list[Tensor], teacher_cls: list[Tensor]) -> dict[str, Tensor]:
         spread = entropy(torch.cat(answers))
-        # The pairs the loss compares: each large view's answer with the other one's.
-        across = dino_loss(logits[:LARGE_VIEWS], answers, self.settings.student_temperature)
+        # The pairs the loss compares: each global view's answer with the other one's.
+        across = dino_loss(logits[:GLOBALS], answers, self.settings.student_temperature)
         features_BD = nn.functional.normalize(torch.cat(teacher_cls).float(), dim=-1)
         return {
             "teacher_entropy": spread,
@@ -191,6 +188,10 @@ class Dino(nn.Module):
         self._sum_1K, self._n_rows = None, 0
 
 
+OBJECTIVES = {"dino": Dino}
+"""What ``run.objective`` may name."""
+
+
 def _network(plan: Plan, *, drop_path: float, norm_last_layer: bool) -> Network:
     dino = plan.dino
     backbone = build_backbone(plan.shape, drop_path=drop_path, start=plan.model.start)
@@ -205,4 +206,7 @@ def _network(plan: Plan, *, drop_path: float, norm_last_layer: bool) -> Network:
     )
     if plan.model.start == "contrasting":
         keep_variance(head.mlp)
+    for name, parameter in backbone.named_parameters():
+        if name == "mask_token":  # nothing is masked here, and processes wait for the gradient of what learns
+            parameter.requires_grad_(False)
     return Network(backbone, head)

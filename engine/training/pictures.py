@@ -4,14 +4,17 @@ The list lies in the run's folder and is memory-mapped, so that a million paths 
 nothing. Pixels come from the files or, when the plan says ``prepare``, from one file of shrunken copies.
 """
 
+import contextlib
 import hashlib
-import json
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -143,25 +146,34 @@ class Copies:
     @classmethod
     def make(cls, folder: Path, pixels: Pixels, side: int, workers: int, tell: Tell) -> "Copies":
         """Write copies whose shorter side is at most ``side``, unless they are there already."""
-        about = folder / "copies.json"
-        if about.exists() and json.loads(about.read_bytes())["pictures"] == len(pixels):
-            return cls(folder)
+        if (folder / "copies.npy").exists():
+            copies = cls(folder)
+            if not copies._can_be_read_now(pixels):
+                return copies
         folder.mkdir(parents=True, exist_ok=True)
         rows = np.zeros(len(pixels), _COPY)
         pace = Pace("shrinking pictures", len(pixels), "pictures", tell)
-        with (folder / "copies.pixels").open("wb") as file:
+
+        def write(file: BinaryIO) -> None:
             for index, copy in enumerate(_shrunken(pixels, side, workers)):
                 rows[index] = (file.tell(), *(copy.shape[:2] if copy is not None else (0, 0)))
                 if copy is not None:
                     file.write(copy.tobytes())
                 pace.reached(index + 1)
-            file.flush()
-            os.fsync(file.fileno())
+
+        write_atomically(folder / "copies.pixels", write)
         if not rows["rows"].any():
             raise BadInput("None of the pictures can be read any more.", "Scan the folder again: engine scan FOLDER.")
-        write_atomically(folder / "copies.npy", lambda f: np.save(f, rows, allow_pickle=False))
-        write_atomically(about, lambda f: f.write(json.dumps({"pictures": len(pixels), "side": side}).encode()))
+        write_atomically(folder / "copies.npy", lambda file: np.save(file, rows, allow_pickle=False))
         return cls(folder)
+
+    def _can_be_read_now(self, pixels: Pixels) -> bool:
+        """Tell whether a picture that failed when the copies were made, on a drive that was away say, is well again."""
+        for index in np.flatnonzero(self._rows["rows"] == 0):
+            with contextlib.suppress(UnreadablePicture):
+                pixels.read(int(index))
+                return True
+        return False
 
 
 class _Shrinking(Dataset[NDArray[np.uint8] | None]):
@@ -197,6 +209,7 @@ def _shrunken(pixels: Pixels, side: int, workers: int) -> Iterator[NDArray[np.ui
         num_workers=workers,
         collate_fn=_as_it_is,
         multiprocessing_context=worker_context(workers),
+        worker_init_fn=begin_worker,
     )
 
 
@@ -211,3 +224,11 @@ def worker_context(workers: int) -> str | None:
     each keeps the server alive and the server them.
     """
     return "spawn" if workers else None
+
+
+def begin_worker(_: int) -> None:
+    """Leave signals to the process that trains, and one core to each loader."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

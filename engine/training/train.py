@@ -6,6 +6,7 @@ end, ``backbone.safetensors``.
 """
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,17 +23,17 @@ from engine.errors import BadRecipe, Diverged, OutOfMemory, UnreadablePicture
 from engine.machine import make_cpu_fast
 from engine.models.vit import VisionTransformer
 from engine.models.weights import read_backbone, write_backbone
-from engine.protocol import Made, Measured, Message, Noticed, Tell, encode
+from engine.protocol import Finished, Made, Measured, Message, Noticed, Progress, Tell, decode, encode
 from engine.recipes import Plan
 from engine.seeing.probes import Probe, choose_probes, prepare_probe, probe_side, probe_steps, write_probes
+from engine.store import write_atomically
 from engine.timing import Pace
 from engine.training import checkpoint, distributed
-from engine.training.batches import Batch, Batches, load
-from engine.training.checkpoint import random_state_of
+from engine.training.batches import Batches, load
 from engine.training.crops import normalise
-from engine.training.gauge import Gauge
+from engine.training.gauge import Gauge, features
 from engine.training.health import Health
-from engine.training.objectives import Dino
+from engine.training.objectives import OBJECTIVES, Dino
 from engine.training.optimisers import clip_by_tensor, make_optimiser, schedule
 from engine.training.pictures import Pixels
 from engine.training.schedules import Moment, moment
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LOG_EVERY = 10  # steps between two events; watching costs a few percent of a step
-LOADER_ATTEMPTS = 3  # times a loader whose process died is started again
 NOT_FINITE = "not_finite"
+SEED_BYTES = 7  # torch takes up to 64 bits, signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +51,10 @@ class Result:
     """How a run ended."""
 
     step: int
-    steps: int
     is_stopped: bool
     backbone: Path
     scores: dict[str, float]
-    replaced: dict[int, str]
+    replaced: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -99,23 +99,30 @@ def train(
     """
     rank, _ = distributed.world()
     device = distributed.join(plan.run.device)
-    with _events(folder, plan, tell, is_first=rank == 0) as tell_all, _room_for(plan):
+    first = start.step if start else 0
+    with _events(folder, plan, tell, first, is_first=rank == 0) as tell_all, _room_for(plan):
         run = _prepare(folder, plan, device, tell_all, start)
-        return _loop(run, Batches(plan, pixels, rank=rank), gauge, start.step if start else 0, should_stop)
+        result = _loop(run, Batches(plan, pixels, rank=rank), gauge, first, should_stop)
+        tell_all(Finished(stopped=result.is_stopped))
+        return result
 
 
 @contextlib.contextmanager
-def _events(folder: Path, plan: Plan, tell: Tell, *, is_first: bool) -> Iterator[Tell]:
-    """Keep what the first process says in the run's folder; the others are silent."""
+def _events(folder: Path, plan: Plan, tell: Tell, first: int, *, is_first: bool) -> Iterator[Tell]:
+    """Keep what the first process says in the run's folder, but for progress; the others are silent."""
     if not is_first:
         yield lambda _message: None
         return
+    path = folder / "events.jsonl"
+    _forget_after(path, first)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context((folder / "events.jsonl").open("a", encoding="utf-8"))
+        file = stack.enter_context(path.open("a", encoding="utf-8"))
         board = stack.enter_context(_tensorboard(folder)) if plan.run.tensorboard else None
 
         def tell_and_keep(message: Message) -> None:
             tell(message)
+            if isinstance(message, Progress):
+                return
             file.write(encode(message) + "\n")
             file.flush()
             if board and isinstance(message, Measured):
@@ -123,6 +130,20 @@ def _events(folder: Path, plan: Plan, tell: Tell, *, is_first: bool) -> Iterator
                     board.add_scalar(name, value, message.step)
 
         yield tell_and_keep
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Take out of the events what was measured after the checkpoint a run goes on from; it comes again."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+    write_atomically(path, lambda file: file.write("".join(kept).encode()))
+
+
+def _step_of(line: str) -> int:
+    message = decode(line)
+    return message.step if isinstance(message, Measured) else 0
 
 
 def _tensorboard(folder: Path) -> "SummaryWriter":
@@ -143,7 +164,9 @@ def _room_for(plan: Plan) -> Iterator[None]:
         part = plan.run.batch // plan.processes // plan.run.accumulation
         raise OutOfMemory(
             f"{part} pictures at once do not fit the memory of the {plan.run.device} device.",
-            f"Go on with the same batch in more parts: --accumulation {plan.run.accumulation * 2}.",
+            "Take smaller crops or a smaller model."
+            if part == 1
+            else f"Start again, or engine resume --fork, with --accumulation {plan.run.accumulation * 2}.",
         ) from problem
 
 
@@ -153,19 +176,21 @@ def _prepare(folder: Path, plan: Plan, device: torch.device, tell: Tell, start: 
         for what in make_cpu_fast():
             tell(Noticed(level="info", text=f"CPU: {what}"))
     torch.manual_seed(plan.run.seed)
-    objective = Dino(plan)
+    objective = OBJECTIVES[plan.run.objective](plan)
     if plan.model.init and start is None:
         objective.start_from(read_backbone(folder / "init.safetensors").model)
     objective.to(device)
+    if processes > 1 and device.type == "cuda":
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(objective)
     optimiser = make_optimiser(plan.optimiser, objective.groups())
+    scaler = torch.amp.GradScaler(device.type, enabled=plan.run.precision == "fp16")
     if start is not None:
-        checkpoint.restore(start.tensors(), objective, optimiser)
+        checkpoint.restore(start.tensors(), objective, optimiser, scaler)
     if plan.run.compile:
         objective.student.backbone.compile()
         objective.teacher.backbone.compile()
     if processes > 1:
         objective.average(lambda student: distributed.averaged(student, device))
-    scaler = torch.amp.GradScaler(device.type, enabled=plan.run.precision == "fp16")
     return Run(folder, plan, objective, optimiser, scaler, device, rank == 0, tell)
 
 
@@ -176,9 +201,10 @@ def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_st
     keeper.begin(first)
     pace = Pace("training", plan.steps * plan.run.batch, "pictures", tell, start=first * plan.run.batch)
     meter = _Meter()
-    replaced: dict[int, str] = {}
+    replaced: dict[str, str] = {}
     step, is_stopped = first, False
-    for batch in _batches(batches, range(first, plan.steps), plan, tell):
+    steps = range(first, plan.steps)
+    for batch in load(batches, steps, workers=plan.run.workers, pin=plan.run.device == "cuda", tell=tell):
         _name_replaced(batch.replaced, replaced, tell)
         at = moment(plan, step)
         is_watched = step % LOG_EVERY == 0 or step == plan.steps - 1
@@ -191,32 +217,18 @@ def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_st
             for notice in health.look(step, values):
                 tell(notice)
         pace.reached(step * plan.run.batch, note=meter.note)
-        is_stopped = distributed.any_of(should_stop(), run.device) and step < plan.steps
+        if is_watched or plan.processes == 1:  # agreeing makes a GPU wait
+            is_stopped = distributed.any_of(should_stop(), run.device) and step < plan.steps
         keeper.after(step, meter, is_last=is_stopped or step == plan.steps)
         if is_stopped:
             break
     return keeper.result(step, is_stopped, replaced)
 
 
-def _batches(batches: Batches, steps: range, plan: Plan, tell: Tell) -> Iterator[Batch]:
-    """Yield the batches of some steps; a loader whose process was killed is started again where it was."""
-    attempts = 0
-    while steps:
-        try:
-            for batch in load(batches, steps, workers=plan.run.workers, pin=plan.run.device == "cuda"):
-                steps = steps[1:]
-                yield batch
-        except RuntimeError as problem:
-            attempts += 1
-            if "DataLoader worker" not in str(problem) or attempts >= LOADER_ATTEMPTS:
-                raise
-            tell(Noticed(level="warning", text=f"A loading process ended ({problem}); started again.", hint=""))
-
-
-def _name_replaced(new: dict[int, str], known: dict[int, str], tell: Tell) -> None:
-    for picture, problem in new.items():
-        if picture not in known:
-            tell(Noticed(level="warning", text=f"Picture {picture} was replaced by the next one: {problem}."))
+def _name_replaced(new: dict[str, str], known: dict[str, str], tell: Tell) -> None:
+    for path, problem in new.items():
+        if path not in known:
+            tell(Noticed(level="warning", text=f"'{path}' is replaced by the next picture: {problem}."))
     known |= new
 
 
@@ -263,8 +275,8 @@ class _Meter:
         """Raise if a gradient since the last reading was not finite."""
         if NOT_FINITE in self._sums and self._sums[NOT_FINITE] > 0:
             raise Diverged(
-                "A gradient stopped being finite; the weights were not moved by it.",
-                "Lower learning_rate, or compute in fp32 (--precision fp32); the last checkpoint is intact.",
+                "The loss or a gradient stopped being finite; no checkpoint was written since.",
+                "Lower learning_rate, or compute in fp32 (--precision fp32), and resume from the last checkpoint.",
             )
 
 
@@ -286,7 +298,7 @@ def advance(
     """
     objective, optimiser, scaler = run.objective, run.optimiser, run.scaler
     n_parts = run.plan.run.accumulation
-    random_state_of(run.plan.run.seed, step, distributed.world()[0])
+    _seed_step(run.plan.run.seed, step, distributed.world()[0])
     schedule(optimiser, at)
     optimiser.zero_grad(set_to_none=True)
     told: dict[str, Tensor] = {}
@@ -295,16 +307,28 @@ def advance(
             with _precision(run):
                 loss = objective.loss(views, at, watch=watch)
             scaler.scale(loss.total / n_parts).backward()
-        for name, value in {"loss": loss.total.detach(), **loss.parts, **loss.watched}.items():
+        not_finite = (~torch.isfinite(loss.total.detach())).float()
+        for name, value in {
+            "loss": loss.total.detach(),
+            NOT_FINITE: not_finite,
+            **loss.parts,
+            **loss.watched,
+        }.items():
             told[name] = told[name] + value / n_parts if name in told else value / n_parts
     scaler.unscale_(optimiser)
     norms = clip_by_tensor(objective.student.parameters(), run.plan.optimiser.clip)
     objective.before_step(at)
     _move(optimiser, scaler, is_finite=torch.isfinite(norms).all())
     objective.after_step(at)
-    # A scaler leaves out steps that overflowed and lowers its scale: that is no divergence.
-    told[NOT_FINITE] = torch.zeros(()) if scaler.is_enabled() else (~torch.isfinite(norms)).any().float()
+    if not scaler.is_enabled():  # a scaler leaves out steps whose gradients overflow, and lowers its scale
+        told[NOT_FINITE] = told[NOT_FINITE] + (~torch.isfinite(norms)).any()
     return told | {"gradient_norm": norms.norm()}
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Start torch's generator for a step, so that what the network draws needs no saving."""
+    digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=SEED_BYTES).digest()
+    torch.manual_seed(int.from_bytes(digest))
 
 
 def _move(optimiser: Optimizer, scaler: torch.amp.GradScaler, *, is_finite: Tensor) -> None:
@@ -374,28 +398,29 @@ class _Keeper:
         """Measure the teacher's features; return whether they are the best so far."""
         if self._gauge is None:
             return False
-        with _precision(self._run):
-            self._scores, self._neighbours = self._gauge.measure(
-                self._run.objective.backbone, self._run.device, self._neighbours
-            )
+        self._scores, self._neighbours = self._gauge.measure(self._see, self._neighbours)
         self._run.tell(Measured(step=step, values=self._scores))
         if self._scores.get("knn", 0.0) <= self._best:
             return False
         self._best = self._scores["knn"]
         return True
 
+    def _see(self, pictures_BYXC: Tensor) -> Tensor:
+        with _precision(self._run):
+            return features(self._run.objective.backbone, pictures_BYXC, self._run.device)
+
     def _save(self, step: int) -> None:
         run = self._run
         checkpoint.save(
             self._checkpoints,
             step,
-            checkpoint.gather(run.objective, run.optimiser),
+            checkpoint.gather(run.objective, run.optimiser, run.scaler),
             lambda path: _write_backbone(path, run, step, self._scores),
             {"steps": run.plan.steps, **self._scores},
         )
         self._saved_at = time.monotonic()
 
-    def result(self, step: int, is_stopped: bool, replaced: dict[int, str]) -> Result:
+    def result(self, step: int, is_stopped: bool, replaced: dict[str, str]) -> Result:
         """Write the backbone of a run that reached its end, and say how it ended."""
         path = self._run.folder / "backbone.safetensors"
         if self._run.is_first and not is_stopped:
@@ -403,7 +428,6 @@ class _Keeper:
             self._run.tell(Made(what="backbone", path=str(path)))
         return Result(
             step=step,
-            steps=self._run.plan.steps,
             is_stopped=is_stopped,
             backbone=path,
             scores=self._scores,

@@ -1,4 +1,4 @@
-"""Forty kills: thirty at random moments, ten inside the saving of a checkpoint; every run must end bit for bit the same.
+"""Forty kills, thirty at random moments, ten inside a save: every run must end bit for bit the same.
 
 Run ``python tests/bench/bench_kills.py [random] [aimed]``. Each trial starts a tiny run with the real command, kills
 it with signal 9, resumes it (with no or one loader process by turns) and compares every tensor of the last checkpoint

@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -39,14 +40,14 @@ def pixels_of(folder, run) -> Pixels:
 
 
 def same(a, b) -> bool:
-    return torch.equal(a.large_VBYXC, b.large_VBYXC) and torch.equal(a.small_VBYXC, b.small_VBYXC)
+    return torch.equal(a.globals_VBYXC, b.globals_VBYXC) and torch.equal(a.locals_VBYXC, b.locals_VBYXC)
 
 
 def test_any_number_of_workers_gives_the_same_batches(folder, tmp_path):
     pixels = pixels_of(folder, tmp_path / "run")
     batches = Batches(plan_for(12), pixels)
-    alone = list(load(batches, range(5), workers=0, pin=False))
-    together = list(load(batches, range(5), workers=2, pin=False))
+    alone = list(load(batches, range(5), workers=0, pin=False, tell=print))
+    together = list(load(batches, range(5), workers=2, pin=False, tell=print))
     assert [batch.step for batch in together] == [0, 1, 2, 3, 4]
     assert all(same(a, b) for a, b in zip(alone, together, strict=True))
 
@@ -54,7 +55,7 @@ def test_any_number_of_workers_gives_the_same_batches(folder, tmp_path):
 def test_a_batch_is_the_same_whatever_came_before(folder, tmp_path):
     pixels = pixels_of(folder, tmp_path / "run")
     assert same(
-        next(iter(load(Batches(plan_for(12), pixels), range(4, 5), workers=0, pin=False))),
+        next(iter(load(Batches(plan_for(12), pixels), range(4, 5), workers=0, pin=False, tell=print))),
         Batches(plan_for(12), pixels)[4],
     )
 
@@ -64,7 +65,7 @@ def test_processes_share_the_batch_of_one(folder, tmp_path):
     whole = Batches(plan_for(12), pixels)[1]
     plan = plan_for(12).model_copy(update={"processes": 2})
     halves = [Batches(plan, pixels, rank=rank)[1] for rank in range(2)]
-    assert torch.equal(torch.cat([half.large_VBYXC for half in halves], dim=1), whole.large_VBYXC)
+    assert torch.equal(torch.cat([half.globals_VBYXC for half in halves], dim=1), whole.globals_VBYXC)
 
 
 def test_every_picture_comes_once_an_epoch_in_another_order():
@@ -78,11 +79,32 @@ def test_a_file_that_broke_is_replaced_by_the_same_other_one_and_named(folder, t
     pixels = pixels_of(folder, tmp_path / "run")
     (folder / "p03.jpg").write_bytes(b"broken")
     first = [Batches(plan_for(12), pixels)[step] for step in range(3)]
-    again = list(load(Batches(plan_for(12), pixels), range(3), workers=2, pin=False))
+    again = list(load(Batches(plan_for(12), pixels), range(3), workers=2, pin=False, tell=print))
     replaced = {picture: problem for batch in first for picture, problem in batch.replaced.items()}
-    assert list(replaced) == [4]
-    assert "not a picture" in replaced[4]
+    assert list(replaced) == ["p03.jpg"]
+    assert "not a picture" in replaced["p03.jpg"]
     assert all(same(a, b) and a.replaced == b.replaced for a, b in zip(first, again, strict=True))
+
+
+def test_a_killed_loader_is_started_again_and_nothing_is_lost(folder, tmp_path):
+    batches = Batches(plan_for(12, epochs=9), pixels_of(folder, tmp_path / "run"))
+    told = []
+    made = load(batches, range(24), workers=1, pin=False, tell=told.append)
+    together = [next(made)]
+    for child in psutil.Process().children():
+        if any("spawn_main" in word for word in child.cmdline()):
+            child.kill()
+    together += made
+    assert [batch.step for batch in together] == list(range(24))
+    assert all(same(batches[batch.step], batch) for batch in together)
+    assert any("started again" in message.text for message in told)
+
+
+def test_a_folder_that_vanished_is_said_by_the_loader_without_a_traceback(folder, tmp_path):
+    batches = Batches(plan_for(12), pixels_of(folder, tmp_path / "run"))
+    shutil.rmtree(folder)
+    with pytest.raises(BadInput, match=r"^None of the pictures can be read any more\. Scan"):
+        next(load(batches, range(2), workers=1, pin=False, tell=print))
 
 
 def test_a_folder_that_vanished_is_said_and_no_endless_search(folder, tmp_path):
@@ -97,7 +119,7 @@ def test_parts_are_the_batch_in_order(folder, tmp_path):
     parts = list(batch.parts(2))
     assert [len(part) for part in parts] == [4, 4]
     for view in range(4):
-        stored = batch.large_VBYXC[view] if view < 2 else batch.small_VBYXC[view - 2]
+        stored = batch.globals_VBYXC[view] if view < 2 else batch.locals_VBYXC[view - 2]
         assert torch.equal(torch.cat([part[view] for part in parts]), stored)
 
 
@@ -110,7 +132,7 @@ def test_copies_are_shrunken_once_and_a_broken_picture_stays_out(folder, tmp_pat
     again = Copies.make(tmp_path / "copies", pixels, 30, 0, lambda message: pytest.fail("made twice"))
     assert np.array_equal(again.read(7), copies.read(7))
     batch_names = Batches(plan_for(12), Pixels(pixels.pictures, folder, copies))
-    assert {6} == {picture for step in range(3) for picture in batch_names[step].replaced}
+    assert {"p05.jpg"} == {picture for step in range(3) for picture in batch_names[step].replaced}
 
 
 def test_a_list_names_what_changed(folder, tmp_path):

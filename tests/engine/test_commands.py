@@ -56,7 +56,10 @@ def test_neither_help_nor_its_imports_load_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "look attention", "look masks"])
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, "look attention", "look masks", *(f"models {verb}" for verb in ("list", "get", "import", "check"))],
+)
 def test_every_command_has_two_examples_and_exit_codes(command):
     done = engine(*command.split(), "--help")
     assert done.returncode == 0, done.stderr
@@ -75,7 +78,7 @@ def test_scan_names_what_cannot_be_read_and_exits_4(photos, tmp_path):
     assert "hidden file" in done.stdout
     again = engine("scan", str(photos), "--project", str(tmp_path / "p.dinoviz"), "--json")
     found = json.loads(again.stdout)
-    assert (found["found"], found["readable"], found["checked"]) == (13, 12, 0)
+    assert (found["found"], found["readable"], found["checked"]) == (13, 12, 1), "what is unreadable is checked again"
     assert found["labels"] == {"cats": 6, "dogs": 6}
     assert found["unreadable"] == [{"path": "cats/broken.jpg", "problem": "empty file"}]
 
@@ -88,6 +91,19 @@ def test_scan_follows_what_changes_in_the_folder(tmp_path):
     write_photos(folder / "more", 1)
     found = json.loads(engine("scan", str(folder), "--json").stdout)
     assert (found["found"], found["checked"], found["gone"]) == (3, 1, 1)
+
+
+def test_a_name_that_is_no_utf8_is_scanned_and_told(tmp_path):
+    folder = tmp_path / "photos"
+    write_photos(folder, 1)
+    name = os.fsdecode(b"bad\xff.jpg")
+    (folder / name).write_bytes(b"")
+    done = engine("scan", str(folder), "--json")
+    assert done.returncode == 4, done.stderr
+    assert json.loads(done.stdout)["unreadable"] == [{"path": name, "problem": "empty file"}]
+    done = engine("scan", str(folder))
+    assert done.returncode == 4, done.stderr
+    assert "bad\\udcff.jpg: empty file" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -202,7 +218,7 @@ def test_a_run_is_a_start_for_another_with_its_shape(trained, photos, tmp_path):
 
 
 def test_models_are_listed_imported_and_checked(trained, tmp_path):
-    cache = {"DINOVIZ_CACHE": str(tmp_path)}
+    cache = {"DINOVIZ_CACHE": str(tmp_path / "cache")}
     listed = json.loads(engine("models", "list", "--json", **cache).stdout)
     assert len(listed["released"]) == 15
     assert all(row["licence"] == "Apache-2.0" and row["address"].startswith("https://") for row in listed["released"])
@@ -215,8 +231,9 @@ def test_models_are_listed_imported_and_checked(trained, tmp_path):
     assert checked["layout"] == "native"
 
 
-def test_doctor_knows_the_machine_and_changes_nothing():
-    told = json.loads(engine("doctor", "--json").stdout)
+def test_doctor_knows_the_machine_and_changes_nothing(tmp_path):
+    told = json.loads(engine("doctor", "--json", DINOVIZ_CACHE=str(tmp_path / "cache")).stdout)
+    assert list(tmp_path.iterdir()) == []
     assert told["machine"]["cores"] >= 1
     assert told["packages"]["torch"]
 

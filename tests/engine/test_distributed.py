@@ -1,4 +1,4 @@
-"""Two processes train the network that one trains, and a run may change their number."""
+"""Two processes train the network that one trains."""
 
 import json
 import subprocess
@@ -45,3 +45,18 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     assert two[centre].flatten().tolist() == pytest.approx(one[centre].flatten().tolist(), abs=1e-5)
     assert int(two["step"]) == int(one["step"]) == 6
     assert len(list((tmp_path / "two.dinoviz/runs").iterdir())) == 1
+    alone = subprocess.run(
+        [*ONE, "resume", str(tmp_path / "two.dinoviz/runs/0001")], capture_output=True, text=True, check=False
+    )
+    assert alone.returncode == 2
+    assert "processes were 2, now 1" in alone.stderr
+
+
+@pytest.mark.slow
+def test_processes_that_have_nothing_to_do_go_home(tmp_path):
+    photos = tmp_path / "photos"
+    write_photos(photos, 12)
+    command = [*TWO, *tiny_train(photos, tmp_path / "p.dinoviz", **COMPARABLE), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "Plan for 12 pictures" in done.stdout

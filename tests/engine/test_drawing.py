@@ -121,6 +121,12 @@ def test_sheet_grows_by_whole_rows():
     assert three - two >= 40 + CAPTION_PX
 
 
+def test_rows_of_a_sheet_are_as_high_as_their_pictures():
+    tall, wide = Tile(np.zeros((80, 60, 3), np.uint8), "tall"), Tile(np.zeros((60, 80, 3), np.uint8), "wide")
+    uneven, even = (sheet([tall, tile], title="t", columns=1, side_px=80).shape[0] for tile in (wide, tall))
+    assert even - uneven == 80 - 45
+
+
 def test_sheet_takes_any_words_and_shapes():
     tiles = [
         Tile(PICTURE, "馬 \n🐎 " * 40, (1, 2, 3)),

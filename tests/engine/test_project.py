@@ -2,10 +2,11 @@
 
 import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 
-from engine.errors import BadInput, Busy, UserError
+from engine.errors import BadInput, Busy, DiskFull, UserError
 from engine.project import Picture, Project, default_folder
 
 
@@ -21,6 +22,12 @@ def folder(tmp_path):
 
 def test_the_project_of_a_folder_lies_beside_it(folder):
     assert default_folder(folder) == folder.with_name("photos.dinoviz")
+
+
+def test_the_root_of_a_disk_has_no_project_beside_it():
+    with pytest.raises(BadInput, match="root of a disk") as refused:
+        default_folder(Path("/"))
+    assert "--project" in refused.value.hint
 
 
 def test_rows_come_back_as_they_were_recorded(folder):
@@ -91,3 +98,26 @@ def test_runs_are_numbered_and_keep_their_state(folder):
         project.set_run_state(second, "finished")
         states = project._database.execute("SELECT id, state FROM runs").fetchall()
     assert states == [(1, "started"), (2, "finished")]
+
+
+def test_a_run_folder_that_a_kill_left_is_passed_by(folder):
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        (project.folder / "runs/0001").mkdir(parents=True)
+        assert project.new_run("one").name == "0002"
+        assert project.new_run("two").name == "0003"
+
+
+def test_a_full_disk_is_not_called_busy(folder):
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        (pages,) = project._database.execute("PRAGMA page_count").fetchone()
+        project._database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(DiskFull):
+            project.record(picture(f"{i:0500}.jpg") for i in range(1000))
+        assert project.pictures() == []
+
+
+def test_a_project_that_may_only_be_read_is_not_called_busy(folder):
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        project._database.execute("PRAGMA query_only = 1")
+        with pytest.raises(BadInput, match="cannot be written: attempt to write a readonly database"):
+            project.record([picture("a.jpg")])

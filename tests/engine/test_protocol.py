@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.protocol import Failed, Finished, Made, Measured, Noticed, Progress, decode, encode
 
-TEXT = st.text(max_size=50)
+# With surrogates, which stand for the bytes of file names that are no UTF-8.
+TEXT = st.text(st.characters(exclude_categories=()), max_size=50)
 MESSAGES = st.one_of(
     st.builds(Progress, what=TEXT, done=st.integers(0), total=st.integers(0), unit=TEXT, note=TEXT),
     st.builds(Noticed, level=st.sampled_from(["info", "warning"]), text=TEXT, hint=TEXT),
@@ -25,6 +26,7 @@ MESSAGES = st.one_of(
 def test_a_message_comes_back_from_one_line(message):
     line = encode(message)
     assert "\n" not in line
+    assert line.encode()
     assert decode(line) == message
 
 

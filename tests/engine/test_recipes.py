@@ -33,10 +33,10 @@ def settled(n: int, device: str = "cpu", memory: int = 16 * GIB, **asked) -> Pla
 @pytest.mark.parametrize(
     ("n", "first", "second"),
     [
-        (50, ("vit-tiny/8", 6, "conv", "contrasting", 48, 24, 4, 1024), (0.02, 0.99, 800, 8, 1, 0.032, "bf16")),
-        (500, ("vit-tiny/8", 6, "conv", "contrasting", 48, 24, 4, 1024), (0.02, 0.99, 800, 32, 1, 0.008, "bf16")),
-        (5_000, ("vit-tiny/8", 6, "conv", "contrasting", 48, 24, 4, 1024), (0.02, 0.99, 100, 32, 1, 0.008, "bf16")),
-        (100_000, ("vit-tiny/8", 12, "patch", "published", 48, 24, 4, 4096), (0.07, 0.99, 5, 32, 1, 5e-4, "bf16")),
+        (50, ("vit-tiny/8", 6, "conv", "contrasting", 48, 24, 4, 256), (0.02, 0.99, 800, 16, 1, 0.008, "bf16")),
+        (500, ("vit-tiny/8", 6, "conv", "contrasting", 48, 24, 4, 256), (0.02, 0.99, 600, 32, 1, 0.004, "bf16")),
+        (5_000, ("vit-tiny/8", 6, "conv", "contrasting", 48, 24, 4, 1024), (0.02, 0.99, 60, 32, 1, 0.004, "bf16")),
+        (100_000, ("vit-tiny/8", 12, "patch", "published", 48, 24, 4, 4096), (0.07, 0.99, 3, 32, 1, 5e-4, "bf16")),
         (1_000_000, ("vit-tiny/8", 12, "patch", "published", 48, 24, 4, 65_536), (0.07, 0.996, 1, 32, 1, 5e-4, "bf16")),
     ],
 )
@@ -49,9 +49,9 @@ def test_settled_values_on_a_cpu_are_pinned(n, first, second):
 @pytest.mark.parametrize(
     ("n", "memory", "first", "second"),
     [
-        (50, 16, ("vit-small/16", 12, "conv", "contrasting", 224, 96, 8, 1024), (0.02, 0.99, 800, 8, 1, 0.032)),
-        (500, 16, ("vit-small/16", 12, "conv", "contrasting", 224, 96, 8, 1024), (0.02, 0.99, 800, 64, 2, 0.004)),
-        (5_000, 16, ("vit-small/16", 12, "conv", "contrasting", 224, 96, 8, 1024), (0.02, 0.99, 800, 512, 16, 5e-4)),
+        (50, 16, ("vit-small/16", 12, "conv", "contrasting", 224, 96, 8, 256), (0.02, 0.99, 800, 16, 1, 0.008)),
+        (500, 16, ("vit-small/16", 12, "conv", "contrasting", 224, 96, 8, 256), (0.02, 0.99, 800, 128, 4, 0.001)),
+        (5_000, 16, ("vit-small/16", 12, "conv", "contrasting", 224, 96, 8, 1024), (0.02, 0.99, 800, 512, 16, 2.5e-4)),
         (100_000, 80, ("vit-small/16", 12, "patch", "published", 224, 96, 8, 4096), (0.07, 0.996, 300, 512, 2, 5e-4)),
         (
             1_000_000,
@@ -110,7 +110,7 @@ def test_a_residual_network_settles_with_its_own_values():
     device=st.sampled_from(["cpu", "cuda", "mps"]),
     memory=st.integers(2, 200),
     side=st.integers(1, 4000),
-    processes=st.sampled_from([1, 2, 4, 8]),
+    processes=st.integers(1, 9),
     model=st.sampled_from(["auto", "vit-tiny/16", "vit-small/8", "vit-base/14", "vit-giant/14", "resnet-50"]),
 )
 def test_any_folder_on_any_machine_settles_to_a_plan_that_can_run(n, device, memory, side, processes, model):
@@ -186,7 +186,30 @@ def test_names_of_architectures():
             shape_of(wrong)
 
 
+def test_one_epoch_neither_warms_up_nor_freezes_all_of_it():
+    plan = settled(400_000)
+    assert (plan.run.epochs, plan.optimiser.warmup_epochs, plan.optimiser.freeze_last_layer) == (1, 0, 0)
+
+
+def test_weights_to_start_from_decide_the_network_and_a_contradiction_is_refused():
+    start = VitShape(width=384, depth=12, heads=6, patch=8)
+    facts = Facts(n_pictures=3000, start=start)
+    plan = settle(Recipe.of({"init": "x"}), facts)
+    assert (plan.shape, plan.model.model, plan.model.depth, plan.model.stem) == (start, "vit-small/8", 12, "patch")
+    assert plan.crops.global_side % 8 == 0
+    for wrong in ({"model": "vit-base/16"}, {"depth": 6}, {"stem": "conv"}):
+        with pytest.raises(BadRecipe, match="is not that of the weights it starts from"):
+            settle(Recipe.of({"init": "x"} | wrong), facts)
+
+
+def test_exact_crops_are_cut_from_the_pictures_themselves():
+    assert settled(3000).run.prepare
+    assert not settled(3000, renderer="exact").run.prepare
+    with pytest.raises(BadRecipe, match="shrunken copies"):
+        settled(3000, renderer="exact", prepare=True)
+
+
 def test_small_folders_peak_at_the_same_rate_whatever_the_batch():
     for batch in (16, 32, 64):
         plan = settled(3000, batch=batch)
-        assert math.isclose(plan.optimiser.learning_rate * batch / 256, 1e-3)
+        assert math.isclose(plan.optimiser.learning_rate * batch / 256, 5e-4)

@@ -50,7 +50,7 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_130(photos, uninterrupted, tmp
     command = [*ENGINE, *tiny_train(photos, project, checkpoint_seconds="1000", workers="1")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     events = project / "runs/0001/events.jsonl"
-    while not (events.exists() and '"what": "training"' in events.read_text()):
+    while not (events.exists() and '"loss"' in events.read_text()):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -377,6 +377,9 @@ def test_a_run_gives_its_backbone_or_its_newest_checkpoint(tmp_path):
         roles = {"student": student, "teacher": model}
         tensors = {f"objective.{role}.backbone.{k}": v for role in roles for k, v in roles[role].state_dict().items()}
         save_file(tensors | {"optimiser.0.exp_avg": torch.zeros(3)}, folder / "train.safetensors")
+    for unfinished in (".step-00000020.part-7", "step-00000020.part-7"):
+        (tmp_path / "checkpoints" / unfinished).mkdir()
+        (tmp_path / "checkpoints" / unfinished / "model.safetensors").write_bytes(b"half")
     assert_same_tensors(load_backbone(str(tmp_path)).model.state_dict(), newer.state_dict())
     write_backbone(tmp_path / "backbone.safetensors", exported, shape, about={})
     assert_same_tensors(load_backbone(str(tmp_path)).model.state_dict(), exported.state_dict())
@@ -967,6 +970,35 @@ def test_a_full_disk_is_told_before_it_is_filled(monkeypatch, content):
 def test_other_addresses_than_https_are_refused(address):
     with pytest.raises(BadInput, match="only fetched over https"):
         fetch("mine", ignore, address=address)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_what_was_fetched_from_an_address_is_loaded_by_its_name(tmp_path, cache_folder, suffix):
+    model = build_backbone(TINY)
+    source = tmp_path / f"source{suffix}"
+    if suffix == ".pt":
+        torch.save(model.state_dict(), source)
+    else:
+        write_backbone(source, model, TINY, about={})
+    with serving(source.read_bytes()) as server:
+        address = server.address.replace(".safetensors", suffix)
+        fetch("mine", ignore, address=address)
+        for _ in range(2):
+            assert load_backbone("mine").source == "mine"
+        fetch("mine", ignore, address=address)
+        assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "said"),
+    [
+        ("mine", "https://example.org/latest", "does not end as a file of weights"),
+        ("bundled", "https://example.org/a.pth", "name of weights that dinoviz knows"),
+    ],
+)
+def test_what_could_not_be_loaded_by_its_name_is_not_fetched(name, address, said):
+    with pytest.raises(BadInput, match=said):
+        fetch(name, ignore, address=address)
 
 
 def test_an_unknown_name_is_not_fetched():
