@@ -5,7 +5,6 @@ installed can be loaded, and names the system libraries that are missing. The se
 """
 
 import argparse
-import contextlib
 import hashlib
 import os
 import shutil
@@ -63,13 +62,13 @@ def run(command: list[str], folder: Path | None) -> int:
         command: what to run.
         folder: where to run it; None for where the person is.
     """
+    # subprocess.run would kill the child a quarter of a second after Ctrl-C, in the middle of its checkpoint. A handler
+    # that does nothing, and not SIG_IGN, which the child would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
     child = subprocess.Popen(command, cwd=folder)
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    while True:
-        # subprocess.run would kill the child a quarter of a second after Ctrl-C, in the middle of its checkpoint.
-        with contextlib.suppress(KeyboardInterrupt):
-            code = child.wait()
-            return 128 - code if code < 0 else code
+    code = child.wait()
+    return 128 - code if code < 0 else code
 
 
 def set_up(extras: str) -> bool:

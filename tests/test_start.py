@@ -1,4 +1,4 @@
-"""Setting up and handing over: Ctrl-C is the child's to answer, its folder the person's, half an environment no reason."""
+"""Setting up and handing over: Ctrl-C is the child's to answer, and half an environment is made again."""
 
 import importlib.util
 import os
@@ -12,8 +12,8 @@ import pytest
 START = Path(__file__).parents[1] / "packaging" / "start.py"
 SLOW_TO_STOP = """
 import signal, sys, time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(1)

@@ -187,8 +187,10 @@ def _prepare(folder: Path, plan: Plan, device: torch.device, tell: Tell, start: 
     if start is not None:
         checkpoint.restore(start.tensors(), objective, optimiser, scaler)
     if plan.run.compile:
-        objective.student.backbone.compile()
-        objective.teacher.backbone.compile()
+        for network in (objective.student, objective.teacher):
+            # Block by block: small graphs, compiled once for each size of crop.
+            for block in getattr(network.backbone, "blocks", [network.backbone]):
+                block.compile(dynamic=False)
     if processes > 1:
         objective.average(lambda student: distributed.averaged(student, device))
     return Run(folder, plan, objective, optimiser, scaler, device, rank == 0, tell)

@@ -697,10 +697,11 @@ def test_workers_die_with_their_parent():
 
 def print_and_read(path: Path) -> Probe:
     os.write(1, b"noise")
+    os.write(2, b"noise")
     return Probe(rows=len(os.read(0, 10)), cols=0, content_hash=path.name)
 
 
-def test_workers_leave_standard_input_and_output_alone():
+def test_workers_leave_standard_input_output_and_error_alone():
     run = run_python(
         f"""
         import sys
@@ -713,3 +714,4 @@ def test_workers_leave_standard_input_and_output_alone():
         input="for the parent",
     )
     assert run.stdout.split("\n") == ["[0, 0]", "for the parent", ""]
+    assert run.stderr == ""
