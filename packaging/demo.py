@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = ROOT / "resources" / "photos"
 OUT = ROOT / "demo-output"
 SHOWN = ("hat", "shoes", "dress", "outwear")  # folders whose first photo is looked at; upright ones fill the rows
-EPOCHS = 12  # about a minute on two cores
+EPOCHS = 60  # about a minute
+SIDE = "128"  # px; the bundled backbone learnt from crops of 48
 KEPT = "0.6"  # share of the attention that a mask holds
 TILE_PX = 240
 
@@ -32,35 +33,27 @@ def main() -> int:
     shown = [sorted((PHOTOS / folder).glob("*.jpg"))[0] for folder in SHOWN]
     project = OUT / "photos.dinoviz"
     known = {path.name for path in (project / "runs").glob("*")}
-    look = [*map(str, shown), "--side", "224"]
-    steps = [
-        ["scan", str(PHOTOS), "--project", str(project)],
-        ["look", "attention", *look, "--model", "bundled", "--out", str(OUT / "before")],
-        ["look", "masks", *look, "--model", "bundled", "--keep", KEPT, "--out", str(OUT / "masks-before")],
-        [
-            "train",
-            str(PHOTOS),
-            "--project",
-            str(project),
-            "--init",
-            "bundled",
-            f"--epochs={EPOCHS}",
-            "--measure-epochs=4",
-        ],
-    ]
-    for step in steps:
+    scan = ["scan", str(PHOTOS), "--project", str(project)]
+    train = ["train", str(PHOTOS), "--project", str(project), "--init", "bundled", f"--epochs={EPOCHS}"]
+    for step in (scan, *_looks(shown, "bundled", "before"), [*train, f"--measure-epochs={EPOCHS // 3}"]):
         if code := _run(step):
             return code
     trained = next(path for path in sorted((project / "runs").glob("*")) if path.name not in known)
-    for step in (
-        ["look", "attention", *look, "--model", str(trained), "--out", str(OUT / "after")],
-        ["look", "masks", *look, "--model", str(trained), "--keep", KEPT, "--out", str(OUT / "masks")],
-    ):
+    for step in _looks(shown, str(trained), "after"):
         if code := _run(step):
             return code
     picture = _before_and_after(shown)
     _say_what_there_is(trained, picture, time.monotonic() - begun)
     return 0
+
+
+def _looks(shown: list[Path], model: str, when: str) -> list[list[str]]:
+    """Return the commands that look at the shown photos."""
+    photos = [*map(str, shown), "--model", model, "--side", SIDE]
+    return [
+        ["look", "attention", *photos, "--smooth", "--out", str(OUT / f"attention-{when}")],
+        ["look", "masks", *photos, "--keep", KEPT, "--out", str(OUT / f"masks-{when}")],
+    ]
 
 
 def _run(arguments: list[str]) -> int:
@@ -75,10 +68,10 @@ def _before_and_after(shown: list[Path]) -> Path:
     for path in shown:
         tiles += [
             Tile(within(open_rgb(path), TILE_PX), path.parent.name),
-            Tile(_read(OUT / "before" / f"{path.stem}-overlay.png"), "attention before"),
-            Tile(_read(OUT / "after" / f"{path.stem}-overlay.png"), "attention after"),
+            Tile(_read(OUT / "attention-before" / f"{path.stem}-overlay.png"), "attention before"),
+            Tile(_read(OUT / "attention-after" / f"{path.stem}-overlay.png"), "attention after"),
             Tile(_read(OUT / "masks-before" / f"{path.stem}-contours.png"), "mask before"),
-            Tile(_read(OUT / "masks" / f"{path.stem}-contours.png"), "mask after"),
+            Tile(_read(OUT / "masks-after" / f"{path.stem}-contours.png"), "mask after"),
         ]
     target = OUT / "before-and-after.png"
     about = (
@@ -98,7 +91,7 @@ def _read(path: Path) -> np.ndarray:
 def _say_what_there_is(trained: Path, picture: Path, seconds: float) -> None:
     events = [json.loads(line) for line in (trained / "events.jsonl").read_text().splitlines()]
     losses = [event["values"]["loss"] for event in events if "loss" in event.get("values", {})]
-    areas = json.loads((OUT / "masks" / "masks.json").read_text())["pictures"]
+    areas = json.loads((OUT / "masks-after" / "masks.json").read_text())["pictures"]
     lines = [
         f"\nDone in {seconds:.0f} s. Loss {losses[0]:.2f} at the start, {losses[-1]:.2f} at the end.",
         *(
@@ -106,8 +99,8 @@ def _say_what_there_is(trained: Path, picture: Path, seconds: float) -> None:
             for row in areas
         ),
         f"  before and after   {picture}",
-        f"  attention, heads   {OUT / 'after'}",
-        f"  masks and areas    {OUT / 'masks'}",
+        f"  attention, heads   {OUT / 'attention-after'}",
+        f"  masks and areas    {OUT / 'masks-after'}",
         f"  the run            {trained}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
