@@ -106,8 +106,9 @@ def load(batches: Batches, steps: range, *, workers: int, pin: bool, tell: Tell)
                 yield batch
         except BadInput:  # comes with the traceback of the process in its text
             raise gone() from None
-        except RuntimeError as problem:
-            if "DataLoader worker" not in str(problem):
+        except (RuntimeError, ConnectionError, EOFError) as problem:
+            # A process that is gone is met as such, or while its batch is being taken over.
+            if isinstance(problem, RuntimeError) and "DataLoader worker" not in str(problem):
                 raise
             deaths += 1
             if deaths == MOST_DEATHS:

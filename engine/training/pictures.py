@@ -227,8 +227,7 @@ def worker_context(workers: int) -> str | None:
 
 
 def begin_worker(_: int) -> None:
-    """Leave signals to the process that trains, and one core to each loader."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Leave Ctrl-C to the process that trains, and one core to each loader."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
