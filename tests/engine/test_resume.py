@@ -13,6 +13,7 @@ from tests.killing import Killer, differences, state_of, tiny_train
 from tests.makers import write_photos
 
 ENGINE = [sys.executable, "-m", "engine"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # as the killed ones: sums of more threads round differently
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_kills_at_random_and_inside_saves_change_nothing(photos, uninterrupted, 
 def test_ctrl_c_finishes_the_step_saves_and_exits_130(photos, uninterrupted, tmp_path):
     project = tmp_path / "p.dinoviz"
     command = [*ENGINE, *tiny_train(photos, project, checkpoint_seconds="1000", workers="1")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ONE_THREAD)
     events = project / "runs/0001/events.jsonl"
     while not (events.exists() and '"loss"' in events.read_text()):
         assert process.poll() is None, process.stderr.read()
@@ -59,7 +60,9 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_130(photos, uninterrupted, tmp
     assert "Traceback" not in messages
     steps = sorted((project / "runs/0001/checkpoints").glob("step-*"))
     assert len(steps) == 1
-    done = subprocess.run([*ENGINE, "resume", str(project / "runs/0001"), "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*ENGINE, "resume", str(project / "runs/0001"), "--json"], capture_output=True, text=True, env=ONE_THREAD
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["step"] == 18
     assert differences(state_of(project / "runs/0001"), uninterrupted) == []
