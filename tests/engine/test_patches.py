@@ -7,7 +7,7 @@ from safetensors.numpy import load_file, save_file
 from engine.errors import BadInput
 from engine.seeing.patches import Basis, fit_basis, patch_colours
 
-REFERENCE = Path("/work/shared/reference_features")
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference_features"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="released features are not in the repository")
 
 
