@@ -41,6 +41,8 @@ DRAWN_PX = 2048
 """Longest side of drawings; masks always have the size of their picture."""
 LAYER_TILE_PX = 140
 """Longest side of a head in the sheet of all layers."""
+SOURCE_PARTS = 4
+"""Parts of a path shown on a sheet: project, runs, number, file."""
 STEM_LETTERS = 60
 """Letters of a picture's name that its files keep: file systems allow 255 bytes for all of it."""
 
@@ -224,7 +226,7 @@ def _draw_attention(
     maps = _maps(backbone, gaze, picture_YX3)
     heads = _composite_heads(style, len(maps.maps_HRC))
     canvas_YX3 = within(picture_YX3, DRAWN_PX)
-    subtitle = f"{_looked_from(maps)} · {gaze.side} px · {backbone.source}"
+    subtitle = f"{_looked_from(maps)} · {gaze.side} px · {_short(backbone.source)}"
     arrays: dict[str, NDArray] = {"attention": maps.maps_HRC}
     named = {f"head{i}": map_RC for i, map_RC in enumerate(maps.maps_HRC)} | {"mean": maps.mean}
     if style.has_rollout:
@@ -288,6 +290,11 @@ def _layers_sheet(
         for head, map_RC in enumerate(of_layer.maps_HRC)
     ]
     return sheet(tiles, title=title, subtitle=subtitle, columns=len(layers[0].maps_HRC), side_px=LAYER_TILE_PX)
+
+
+def _short(source: str) -> str:
+    """Return the end of a path, which tells the run and its project; a drawing is shown to others."""
+    return "/".join(Path(source).parts[-SOURCE_PARTS:])
 
 
 def _looked_from(maps: AttentionMaps) -> str:
