@@ -19,7 +19,6 @@ table in README; 0 is success and 4 is success with some pictures left out.
 
 from typing import ClassVar
 
-EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_PARTIAL = 4
 

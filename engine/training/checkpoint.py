@@ -8,8 +8,6 @@ Source of the protocol: what other programs lost by writing in place (safetensor
 """
 
 import contextlib
-import errno
-import hashlib
 import json
 import os
 import re
@@ -28,7 +26,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from engine.errors import BadWeights, Busy, DiskFull
-from engine.store import sync_folder, write_atomically
+from engine.models.downloads import sha256_of
+from engine.store import is_full, replace, sync_file, sync_folder, write_atomically
 
 KEEP_NEWEST = 3
 _NAME = re.compile(r"step-(\d{8})")
@@ -104,18 +103,18 @@ def save(
         save_file(dict(tensors), part / "train.safetensors")
         write_model(part / "model.safetensors")
         (part / "meta.json").write_text(json.dumps({"step": step, **meta}, allow_nan=False))
-        files = {path.name: _digest(path) for path in sorted(part.iterdir())}
+        files = {path.name: sha256_of(path) for path in sorted(part.iterdir())}
         (part / _MANIFEST).write_text(json.dumps(files))
         for path in part.iterdir():
-            _sync(path)
+            sync_file(path)
         sync_folder(part)
         if final.exists():  # a resumed run reaches a step again: the same bytes
             shutil.rmtree(final)
-        part.rename(final)
+        replace(part, final)
         sync_folder(folder)
     except (OSError, SafetensorError, DiskFull) as problem:
         shutil.rmtree(part, ignore_errors=True)
-        if isinstance(problem, DiskFull) or _is_no_room(problem):
+        if isinstance(problem, DiskFull) or is_full(problem):
             raise DiskFull(
                 f"There is no room for the checkpoint of step {step} in '{folder}'.",
                 "Make room, then go on with engine resume; the earlier checkpoints are intact.",
@@ -197,25 +196,8 @@ def _sweep(folder: Path) -> None:
 def _whole(folder: Path, step: int) -> Checkpoint | None:
     try:
         files = json.loads((folder / _MANIFEST).read_text())
-        if any(_digest(folder / name) != digest for name, digest in files.items()):
+        if any(sha256_of(folder / name) != digest for name, digest in files.items()):
             return None
         return Checkpoint(folder, step, json.loads((folder / "meta.json").read_text()))
     except (OSError, ValueError):
         return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _is_no_room(problem: Exception) -> bool:
-    """Tell a full disk; safetensors reports the system's error in words only."""
-    if isinstance(problem, OSError):
-        return problem.errno in (errno.ENOSPC, errno.EDQUOT)
-    return f"os error {errno.ENOSPC}" in str(problem)

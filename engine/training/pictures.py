@@ -25,12 +25,12 @@ from engine.protocol import Tell
 from engine.store import write_atomically
 from engine.timing import Pace
 
-_ROW = np.dtype([("id", "<i8"), ("start", "<i8"), ("end", "<i8"), ("rows", "<i4"), ("cols", "<i4")])
+_ROW = np.dtype([("start", "<i8"), ("end", "<i8"), ("rows", "<i4"), ("cols", "<i4")])
 _COPY = np.dtype([("start", "<i8"), ("rows", "<i4"), ("cols", "<i4")])
 
 
 class PictureList:
-    """What a run learns from: ids, paths and sizes, in a fixed order."""
+    """What a run learns from: paths and sizes, in a fixed order."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,7 +52,6 @@ class PictureList:
         names = [os.fsencode(picture.path) for picture in pictures]
         ends = np.cumsum([len(name) for name in names])
         rows = np.zeros(len(pictures), _ROW)
-        rows["id"] = [picture.id for picture in pictures]
         rows["end"], rows["start"] = ends, ends - [len(name) for name in names]
         rows["rows"] = [picture.rows or 0 for picture in pictures]
         rows["cols"] = [picture.cols or 0 for picture in pictures]
@@ -62,10 +61,6 @@ class PictureList:
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def id(self, index: int) -> int:
-        """Return the project's id of a picture."""
-        return int(self._rows["id"][index])
 
     def path(self, index: int) -> str:
         """Return the path relative to the project's folder of pictures."""

@@ -293,7 +293,7 @@ def advance(
 
     Args:
         run: is changed.
-        parts: the batch's normalised views, large ones first, in as many equal parts as the plan says.
+        parts: the batch's normalised views, global ones first, in as many equal parts as the plan says.
         step: from 0; random draws of the network depend on nothing else.
         at: the scheduled values of the step.
         watch: also return what tells collapse.
