@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Self
 
 from engine.errors import BadInput, Busy, DiskFull, UserError
+from engine.sets import FeatureSet, SetPlan
 
 SUFFIX = ".dinoviz"
 _CATALOGUE = "project.sqlite"
-_MAJOR, _MINOR = 1, 0
+_MAJOR, _MINOR = 1, 1
 
 _SCHEMA = """
 CREATE TABLE facts(name TEXT PRIMARY KEY, value);
@@ -34,6 +35,8 @@ CREATE TABLE images(
 );
 CREATE TABLE runs(id INTEGER PRIMARY KEY, started REAL NOT NULL, state TEXT NOT NULL, about TEXT NOT NULL);
 """
+_SETS = "CREATE TABLE sets(id INTEGER PRIMARY KEY, used REAL NOT NULL, key TEXT UNIQUE NOT NULL, model TEXT NOT NULL)"
+"""Since 1.1. ``key`` is that of the set's plan; ``used`` when it was last embedded into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +114,16 @@ class Project:
                 f"The project in '{self.folder}' was made by a newer dinoviz (format {version // 1000}).",
                 f"This version reads format {_MAJOR}: update dinoviz.",
             )
-        if version == 0:
-            with self._writing():
+        if version >= _MAJOR * 1000 + _MINOR:
+            return
+        with self._writing():
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()  # another process may have done it
+            if version == 0:
                 for statement in _SCHEMA.split(";\n"):
                     self._database.execute(statement)
-                self._database.execute(f"PRAGMA user_version = {_MAJOR * 1000 + _MINOR}")
+            if version < _MAJOR * 1000 + 1:
+                self._database.execute(_SETS)
+            self._database.execute(f"PRAGMA user_version = {max(version, _MAJOR * 1000 + _MINOR)}")
 
     def _belong_to(self, pictures: Path) -> None:
         row = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
@@ -224,6 +232,45 @@ class Project:
         """Record how a run ended: finished, stopped or failed."""
         with self._writing():
             self._database.execute("UPDATE runs SET state = ? WHERE id = ?", (state, int(run.name)))
+
+    def paths(self) -> dict[int, str]:
+        """Return the path of every picture by its id, relative to the folder of pictures."""
+        return {number: _name(path) for number, path in self._database.execute("SELECT id, path FROM images")}
+
+    def labels(self) -> dict[int, str]:
+        """Return the label of every picture that has one, by its id."""
+        return dict(self._database.execute("SELECT id, label FROM images WHERE label IS NOT NULL"))
+
+    def set_folder(self, plan: SetPlan) -> Path:
+        """Return the folder of the set with this plan, ``sets/0001`` and so on; a new number where there is none."""
+        with self._writing():
+            row = self._database.execute("SELECT id FROM sets WHERE key = ?", (plan.key,)).fetchone()
+            (last,) = self._database.execute("SELECT coalesce(max(id), 0) FROM sets").fetchone()
+            number = row[0] if row else last + 1
+            self._database.execute(
+                "INSERT INTO sets VALUES(?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET used = excluded.used, "
+                "model = excluded.model",
+                (number, time.time(), plan.key, plan.model),
+            )
+        return self.folder / "sets" / f"{number:04d}"
+
+    def features(self, name: str | None = None) -> FeatureSet:
+        """Open a set of features: the one embedded into last, or the one of a number or a model.
+
+        Raises:
+            BadInput: there is none, or none of that name.
+        """
+        rows = self._database.execute("SELECT id, model FROM sets ORDER BY used DESC, id DESC").fetchall()
+        if not rows:
+            raise BadInput(
+                f"The project '{self.folder}' has no features yet.",
+                f"Make them: engine embed {self.folder} --model NAME.",
+            )
+        for number, model in rows:
+            if name is None or name == model or (name.isdecimal() and int(name) == number):
+                return FeatureSet(self.folder / "sets" / f"{number:04d}")
+        known = ", ".join(f"{number} ({model})" for number, model in sorted(rows))
+        raise BadInput(f"The project has no set '{name}'.", f"There are: {known}.")
 
 
 def _in_words(problem: sqlite3.Error, folder: Path, what: str) -> UserError:

@@ -1,4 +1,4 @@
-"""store: files that are either the old ones or the new ones, never halves.
+"""Files that are either the old ones or the new ones, never halves.
 
 Relies on the file system's atomic rename; knows nothing about what is in the files.
 """
@@ -40,9 +40,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         replace(temporary, path)
-    except Exception as exc:
-        if is_full(exc):
-            raise DiskFull(f"No room left to write '{path}'.", "Free some space and try again.") from exc
+    except Exception as problem:
+        if is_full(problem):
+            raise DiskFull(f"No room left to write '{path}'.", "Free some space and try again.") from problem
         raise
     finally:
         temporary.unlink(missing_ok=True)

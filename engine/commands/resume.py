@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine import distributed
 from engine.commands import Outcome, new_parser
 from engine.commands.scan import scan_into
 from engine.commands.train import (
@@ -23,7 +24,6 @@ from engine.machine import Machine, find_device
 from engine.project import Picture, Project
 from engine.protocol import Noticed, Tell
 from engine.recipes import Plan, Recipe
-from engine.training import distributed
 from engine.training.checkpoint import newest
 from engine.training.pictures import PictureList, fingerprint
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine import distributed
 from engine.catalogue import Shape
 from engine.commands import Outcome, StopSignal, new_parser
 from engine.commands.scan import NAMED, open_project, scan_into
@@ -28,7 +29,6 @@ from engine.recipes import (
     unit_of,
 )
 from engine.store import write_atomically
-from engine.training import distributed
 from engine.training.checkpoint import Checkpoint, newest, sole_writer
 from engine.training.gauge import make_gauge
 from engine.training.pictures import Copies, PictureList, Pixels, fingerprint

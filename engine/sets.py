@@ -1,0 +1,270 @@
+"""One set of a project: the features of all its pictures by one backbone, seen in one way.
+
+    sets/0001/
+      plan.json        the backbone and how pictures were shown to it
+      rows.npy         one row a picture, in the order of ids: which, of what contents, whether it was seen
+      vectors.npy      (N, D) float32, the features
+      copies.npy       (N, 2W) float16, CLS and GeM of the patches: what near-duplicates are told by
+      patches.npy      (all patches, W) float16, where they were asked for
+
+Rows of pictures that could not be seen are there and zero. `FeatureWriter` is the one that writes; what others make
+from a set (neighbours, maps, …) lies beside it under its own names and remembers the ``key`` of what it was made
+from, so that being out of date is a comparison.
+
+Letters after a name are its axes:
+    N pictures, rows of the set · D width of a vector · W width of the backbone · P patches of all pictures
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from engine.arrays import ArrayFile
+from engine.errors import BadInput
+from engine.store import write_atomically
+
+Kind = Literal["cls", "mean", "cls+mean", "cls4", "gem"]
+"""What of a picture is its vector: [CLS], the mean of the patches, both, [CLS] of the last four blocks, or [CLS] with
+the generalised mean of the patches (DINO tab. 4)."""
+View = Literal["crop", "square", "whole"]
+"""How a picture is shown: the central square as in the papers' measurements, all of it squeezed to a square, or all of
+it in its own aspect."""
+
+WAITING, SEEN, FAILED, GONE = range(4)
+"""States of a row: not seen yet; seen; could not be read; the picture is not in the folder any more."""
+
+ROW = np.dtype(
+    [
+        ("id", "<i8"),
+        ("hash", "<u8", (2,)),  # of the file that was seen
+        ("state", "u1"),
+        ("grid_rows", "<u2"),  # of patches; 0 where patches were not kept
+        ("grid_cols", "<u2"),
+        ("first_patch", "<i8"),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPlan:
+    """What determines the features of a set.
+
+    Args:
+        model: as the person named it.
+        model_sha256: of the file of weights.
+        architecture: as ``catalogue.name_of``.
+        kind: what of a picture is its vector.
+        view: how a picture is shown.
+        side: shorter side it is shown at, px.
+        patch: side of a patch, px.
+        width: W, of the backbone.
+        dimensions: D, of a vector.
+        has_patches: the features of all patches are kept too.
+        precision: of the computation.
+    """
+
+    model: str
+    model_sha256: str
+    architecture: str
+    kind: Kind
+    view: View
+    side: int
+    patch: int
+    width: int
+    dimensions: int
+    has_patches: bool
+    precision: Literal["bf16", "fp32"]
+
+    @property
+    def key(self) -> str:
+        """A digest of everything that decides the numbers; the name of the model does not."""
+        deciding = {name: value for name, value in asdict(self).items() if name != "model"}
+        return hashlib.blake2b(repr(sorted(deciding.items())).encode(), digest_size=8).hexdigest()
+
+
+class FeatureSet:
+    """A set that is read: its arrays are mapped into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a set.
+
+        Raises:
+            BadInput: there is none, or it is damaged.
+        """
+        self.folder = folder
+        try:
+            self.plan = TypeAdapter(SetPlan).validate_json((folder / "plan.json").read_bytes())
+        except (OSError, ValidationError) as problem:
+            raise BadInput(f"There is no set of features in '{folder}'.", "Make one with: engine embed PROJECT.") from (
+                problem
+            )
+        self.rows: NDArray[np.void] = ArrayFile(folder / "rows.npy").read()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def ids_N(self) -> NDArray[np.int64]:
+        """Ids of the pictures, ascending."""
+        return self.rows["id"]
+
+    @cached_property
+    def is_seen_N(self) -> NDArray[np.bool_]:
+        """True for the rows that hold features."""
+        return np.asarray(self.rows["state"] == SEEN)
+
+    @cached_property
+    def vectors_ND(self) -> NDArray[np.float32]:
+        """The features, as they came out of the backbone; zero where a picture could not be seen."""
+        return ArrayFile(self.folder / "vectors.npy").read()[: len(self)]
+
+    @cached_property
+    def copies_ND(self) -> NDArray[np.float16]:
+        """CLS and GeM of the patches, beside each other."""
+        return ArrayFile(self.folder / "copies.npy").read()[: len(self)]
+
+    @cached_property
+    def patches_PW(self) -> NDArray[np.float16]:
+        """The features of all patches of all pictures.
+
+        Raises:
+            BadInput: they were not kept.
+        """
+        if not self.plan.has_patches:
+            raise BadInput(
+                f"The set '{self.folder.name}' has no features of patches.",
+                "Make one that does: engine embed PROJECT --patches.",
+            )
+        return ArrayFile(self.folder / "patches.npy").read()
+
+    def patches_of(self, row: int) -> NDArray[np.float16]:
+        """Return the features of the patches of one picture, (grid rows, grid cols, W)."""
+        about = self.rows[row]
+        rows, cols, first = int(about["grid_rows"]), int(about["grid_cols"]), int(about["first_patch"])
+        return self.patches_PW[first : first + rows * cols].reshape(rows, cols, -1)
+
+    def row_of(self, picture_id: int) -> int:
+        """Return the row of a picture.
+
+        Raises:
+            BadInput: it is not in the set.
+        """
+        row = int(np.searchsorted(self.ids_N, picture_id))
+        if row == len(self) or self.ids_N[row] != picture_id:
+            raise BadInput(f"Picture {picture_id} is not in the set.", "Bring it up to date: engine embed PROJECT.")
+        return row
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of what is in the set: what was made from a set of another key is out of date."""
+        digest = hashlib.blake2b(self.plan.key.encode(), digest_size=8)
+        digest.update(np.ascontiguousarray(self.rows).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The features of some pictures; all arrays have one row a picture but ``patches_PW``.
+
+    ``vectors_ND`` float32, ``copies_ND`` float16, ``grids_N2`` rows and columns of patches, ``patches_PW`` float16 of
+    all these pictures one after the other, None where they are not kept. ``is_seen_N`` is False where a picture could
+    not be read: its numbers are zero and it has no patches.
+    """
+
+    vectors_ND: NDArray[np.float32]
+    copies_ND: NDArray[np.float16]
+    is_seen_N: NDArray[np.bool_]
+    grids_N2: NDArray[np.uint16]
+    patches_PW: NDArray[np.float16] | None = None
+
+
+class FeatureWriter:
+    """A set that is being written, block by block; what a killed block left behind does not count."""
+
+    def __init__(self, folder: Path, plan: SetPlan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self._rows = ArrayFile(folder / "rows.npy")
+        self._vectors = ArrayFile(folder / "vectors.npy")
+        self._copies = ArrayFile(folder / "copies.npy")
+        self._patches = ArrayFile(folder / "patches.npy") if plan.has_patches else None
+        for array in (self._vectors, self._copies):
+            array.cut(len(self._rows))
+        if self._patches is not None:
+            rows = self._rows.read()
+            counts = rows["grid_rows"].astype(np.int64) * rows["grid_cols"]
+            self._patches.cut(int((rows["first_patch"] + counts).max(initial=0)))
+
+    @classmethod
+    def at(cls, folder: Path, plan: SetPlan) -> Self:
+        """Open the set in a folder for writing, or make it there."""
+        if not (folder / "plan.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            ArrayFile.create(folder / "vectors.npy", np.float32, (plan.dimensions,))
+            ArrayFile.create(folder / "copies.npy", np.float16, (2 * plan.width,))
+            if plan.has_patches:
+                ArrayFile.create(folder / "patches.npy", np.float16, (plan.width,))
+            ArrayFile.create(folder / "rows.npy", ROW)
+            written = TypeAdapter(SetPlan).dump_json(plan, indent=1)
+            write_atomically(folder / "plan.json", lambda file: file.write(written))
+        return cls(folder, plan)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def rows(self) -> NDArray[np.void]:
+        """The rows that are written, as a copy."""
+        return np.array(self._rows.read())
+
+    def append(self, ids: Sequence[int], hashes: Sequence[str], block: Block) -> None:
+        """Add pictures after the ones that are there; their ids must be higher.
+
+        Raises:
+            DiskFull: there is no room; the blocks before are intact.
+        """
+        rows = self._described(ids, hashes, block)
+        self._vectors.append(block.vectors_ND)
+        self._copies.append(block.copies_ND)
+        self._rows.append(rows)
+
+    def replace(self, first: int, ids: Sequence[int], hashes: Sequence[str], block: Block) -> None:
+        """Put pictures in the place of the rows from ``first`` on, which count as waiting until all is written."""
+        waiting = self.rows[first : first + len(ids)]
+        waiting["state"] = WAITING
+        self._rows.overwrite(first, waiting)
+        rows = self._described(ids, hashes, block)
+        self._vectors.overwrite(first, block.vectors_ND)
+        self._copies.overwrite(first, block.copies_ND)
+        self._rows.overwrite(first, rows)
+
+    def mark_gone(self, gone: NDArray[np.intp]) -> None:
+        """Say of rows that their pictures are not in the folder any more."""
+        rows = self.rows
+        rows["state"][gone] = GONE
+        self._rows.overwrite(0, rows)
+
+    def _described(self, ids: Sequence[int], hashes: Sequence[str], block: Block) -> NDArray[np.void]:
+        """Return the rows of a block, its patches being written."""
+        rows = np.zeros(len(ids), ROW)
+        rows["id"], rows["hash"] = ids, [hash_words(digest) for digest in hashes]
+        rows["state"] = np.where(block.is_seen_N, SEEN, FAILED)
+        if self._patches is not None and block.patches_PW is not None:
+            rows["grid_rows"], rows["grid_cols"] = block.grids_N2.T
+            counts = block.grids_N2.astype(np.int64).prod(axis=1)
+            rows["first_patch"] = len(self._patches) + np.cumsum(counts) - counts
+            self._patches.append(block.patches_PW)
+        return rows
+
+
+def hash_words(digest: str) -> tuple[int, int]:
+    """Return the 16 bytes of a picture's hash, in hexadecimal, as two numbers."""
+    whole = int(digest, 16)
+    return whole >> 64, whole & (1 << 64) - 1
