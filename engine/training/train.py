@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from engine import distributed
 from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, VitShape
 from engine.errors import BadRecipe, Diverged, OutOfMemory, UnreadablePicture
 from engine.machine import make_cpu_fast
@@ -28,7 +29,7 @@ from engine.recipes import Plan
 from engine.seeing.probes import Probe, choose_probes, prepare_probe, probe_side, probe_steps, write_probes
 from engine.store import write_atomically
 from engine.timing import Pace
-from engine.training import checkpoint, distributed
+from engine.training import checkpoint
 from engine.training.batches import Batches, load
 from engine.training.crops import normalise
 from engine.training.gauge import Gauge, features
