@@ -8,7 +8,7 @@ import contextlib
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -62,13 +62,15 @@ class ArrayFile:
         Raises:
             DiskFull: there is no room; the rows before are intact.
         """
-        self._write(self._n, rows)
+        self._write_all([(self._n, rows)])
         self._count(self._n + len(rows))
 
-    def overwrite(self, start: int, rows: NDArray[Any]) -> None:
-        """Put rows in the place of those from ``start`` on, which are there already."""
-        assert start + len(rows) <= self._n, "beyond the end"
-        self._write(start, rows)
+    def put(self, places: NDArray[np.intp], rows: NDArray[Any]) -> None:
+        """Put rows in the place of others, which are there already; ``places`` ascend."""
+        assert not len(places) or int(places[-1]) < self._n, "beyond the end"
+        breaks = np.flatnonzero(np.diff(places) != 1) + 1
+        parts = zip(np.split(places, breaks), np.split(rows, breaks), strict=True)
+        self._write_all((int(of[0]), part) for of, part in parts if len(of))
 
     def cut(self, n: int) -> None:
         """Forget the rows after the first ``n``."""
@@ -81,11 +83,12 @@ class ArrayFile:
             return np.empty((0, *self.row_shape), self.dtype)
         return np.memmap(self.path, self.dtype, "r", self._begin, (self._n, *self.row_shape))
 
-    def _write(self, start: int, rows: NDArray[Any]) -> None:
-        assert rows.shape[1:] == self.row_shape, "rows of another shape"
+    def _write_all(self, parts: Iterable[tuple[int, NDArray[Any]]]) -> None:
         with _saying_full(self.path), self.path.open("r+b") as file:
-            file.seek(self._begin + start * self.row_bytes)
-            file.write(np.ascontiguousarray(rows, self.dtype).data)
+            for start, rows in parts:
+                assert rows.shape[1:] == self.row_shape, "rows of another shape"
+                file.seek(self._begin + start * self.row_bytes)
+                file.write(np.ascontiguousarray(rows, self.dtype).data)
             file.flush()
             os.fsync(file.fileno())
 

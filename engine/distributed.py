@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.recipes import Device
 
+Thing = TypeVar("Thing")
 PATIENCE = timedelta(days=1)  # the first process may scan and shrink a large folder while the others wait
 
 
@@ -44,11 +46,25 @@ def averaged(student: nn.Module, device: torch.device) -> DistributedDataParalle
 
 def agreed(value: str = "") -> str:
     """Return what the first process says, in all of them."""
+    return shared(value)
+
+
+def shared(value: Thing) -> Thing:
+    """Return the first process's value in all of them; what the others give is not looked at."""
     if not dist.is_initialized():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def gathered(value: Thing) -> list[Thing]:
+    """Return the values of all processes, by rank, in the first one; nothing in the others."""
+    if not dist.is_initialized():
+        return [value]
+    values = [value] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(value, values, dst=0)
+    return values or []
 
 
 @contextlib.contextmanager

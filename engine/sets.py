@@ -224,7 +224,7 @@ class FeatureWriter:
         """The rows that are written, as a copy."""
         return np.array(self._rows.read())
 
-    def append(self, ids: Sequence[int], hashes: Sequence[str], block: Block) -> None:
+    def append(self, ids: Sequence[int], hashes: Sequence[str | None], block: Block) -> None:
         """Add pictures after the ones that are there; their ids must be higher.
 
         Raises:
@@ -235,23 +235,25 @@ class FeatureWriter:
         self._copies.append(block.copies_ND)
         self._rows.append(rows)
 
-    def replace(self, first: int, ids: Sequence[int], hashes: Sequence[str], block: Block) -> None:
-        """Put pictures in the place of the rows from ``first`` on, which count as waiting until all is written."""
-        waiting = self.rows[first : first + len(ids)]
+    def replace(self, places: NDArray[np.intp], hashes: Sequence[str | None], block: Block) -> None:
+        """Put pictures in the place of rows, which count as waiting until all is written; ``places`` ascend."""
+        waiting = self.rows[places]
         waiting["state"] = WAITING
-        self._rows.overwrite(first, waiting)
-        rows = self._described(ids, hashes, block)
-        self._vectors.overwrite(first, block.vectors_ND)
-        self._copies.overwrite(first, block.copies_ND)
-        self._rows.overwrite(first, rows)
+        self._rows.put(places, waiting)
+        rows = self._described(waiting["id"], hashes, block)
+        self._vectors.put(places, block.vectors_ND)
+        self._copies.put(places, block.copies_ND)
+        self._rows.put(places, rows)
 
     def mark_gone(self, gone: NDArray[np.intp]) -> None:
         """Say of rows that their pictures are not in the folder any more."""
-        rows = self.rows
-        rows["state"][gone] = GONE
-        self._rows.overwrite(0, rows)
+        rows = self.rows[gone]
+        rows["state"] = GONE
+        self._rows.put(gone, rows)
 
-    def _described(self, ids: Sequence[int], hashes: Sequence[str], block: Block) -> NDArray[np.void]:
+    def _described(
+        self, ids: Sequence[int] | NDArray[np.int64], hashes: Sequence[str | None], block: Block
+    ) -> NDArray[np.void]:
         """Return the rows of a block, its patches being written."""
         rows = np.zeros(len(ids), ROW)
         rows["id"], rows["hash"] = ids, [hash_words(digest) for digest in hashes]
@@ -264,7 +266,7 @@ class FeatureWriter:
         return rows
 
 
-def hash_words(digest: str) -> tuple[int, int]:
-    """Return the 16 bytes of a picture's hash, in hexadecimal, as two numbers."""
-    whole = int(digest, 16)
+def hash_words(digest: str | None) -> tuple[int, int]:
+    """Return the 16 bytes of a picture's hash, in hexadecimal, as two numbers; zeros where there is none."""
+    whole = int(digest or "0", 16)
     return whole >> 64, whole & (1 << 64) - 1

@@ -3,17 +3,18 @@
 Relies on the file system's atomic rename; knows nothing about what is in the files.
 """
 
+import contextlib
 import errno
 import os
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-from engine.errors import DiskFull
+from engine.errors import Busy, DiskFull
 
 RENAME_ATTEMPTS = 10
 RENAME_PAUSE_S = 0.05
@@ -88,3 +89,33 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path, work: str) -> Iterator[None]:
+    """Hold the lock of a folder; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: a run's or a set's.
+        work: what a holder of the lock does, to be told to others: "trains the run".
+
+    Raises:
+        Busy: another process holds it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            _lock(file)
+        except OSError as problem:
+            raise Busy(f"Another process {work} '{folder}'.", "Wait for it to end, or stop it.") from problem
+        yield
+
+
+def _lock(file: TextIO) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import __version__
-from engine.commands import COMMANDS, EXIT_CODES, Outcome
-from engine.errors import EXIT_BUG, BadInput, DiskFull, OutOfMemory, Stopped, UserError
-from engine.store import is_full
+from engine.commands import COMMANDS, EXIT_CODES, Outcome, time_in_words
+from engine.errors import EXIT_BUG, Stopped, UserError
+from engine.faults import fault_of_the_world
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0
 EXIT_INTERRUPTED = 130
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch's allocators say: CUDA and MPS, the CPU on Linux, the CPU on Windows (DefaultCPUAllocator)."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -101,7 +99,7 @@ def _run(command: str, argv: Sequence[str]) -> int:
         sys.stderr.write("interrupted\n")
         return _stopped(EXIT_INTERRUPTED, is_json=is_json)
     except Exception as problem:  # noqa: BLE001 - the engine's one place where our own faults end
-        known = problem if isinstance(problem, UserError) else _fault_of_the_world(problem)
+        known = problem if isinstance(problem, UserError) else fault_of_the_world(problem)
         return _failed(known, is_json=is_json) if known else _bug(problem, is_json=is_json)
     if is_json:
         _write_json(outcome.data)
@@ -125,24 +123,6 @@ def _parser(command: str) -> argparse.ArgumentParser:
         ) from problem
     parser: argparse.ArgumentParser = module.parser()
     return parser
-
-
-def _fault_of_the_world(problem: Exception) -> UserError | None:
-    """Return what a failure says about the machine or its files; None where it can only be our fault."""
-    text = str(problem)
-    if is_full(problem):
-        return DiskFull(f"The disk is full: {text}.", "Make room and try again; what was complete is intact.")
-    if isinstance(problem, OSError) and problem.strerror and isinstance(problem.filename, (str, bytes)):
-        return BadInput(f"{problem.strerror}: '{os.fsdecode(problem.filename)}'.")
-    # By its words and not its class, which would have to be imported from torch; its own OutOfMemoryError says them.
-    if isinstance(problem, MemoryError) or (
-        isinstance(problem, RuntimeError) and any(words in text.lower() for words in NO_MEMORY)
-    ):
-        return OutOfMemory(
-            f"There is not enough memory: {textwrap.shorten(text or 'the system gave none', 200)}",
-            "Take a smaller batch, smaller pictures or a smaller model, or close other programs.",
-        )
-    return None
 
 
 def _stopped(exit_code: int, *, is_json: bool) -> int:
@@ -276,14 +256,3 @@ def _pace_in_words(message: "Progress") -> str:
     if message.eta_s is not None and message.done < message.total:
         words.append(f"{time_in_words(message.eta_s)} left")
     return " · ".join([*words, *([message.note] if message.note else [])])
-
-
-def time_in_words(seconds: float) -> str:
-    """Return seconds as people read them: 42 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

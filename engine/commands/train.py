@@ -28,8 +28,8 @@ from engine.recipes import (
     source_of,
     unit_of,
 )
-from engine.store import write_atomically
-from engine.training.checkpoint import Checkpoint, newest, sole_writer
+from engine.store import sole_writer, write_atomically
+from engine.training.checkpoint import Checkpoint, newest
 from engine.training.gauge import make_gauge
 from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
 from engine.training.train import Result, train
@@ -179,7 +179,7 @@ def lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoi
         Busy: another process trains this run.
         Stopped: it was asked to stop; the work is kept.
     """
-    with sole_writer(folder):
+    with sole_writer(folder, "trains the run"):
         return _lead(project, folder, plan, tell, start)
 
 

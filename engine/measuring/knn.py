@@ -22,6 +22,24 @@ def nearest(queries_QD: Tensor, known_ND: Tensor, k: int) -> tuple[Tensor, Tenso
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
 
+def leave_one_out_accuracy(features_ND: Tensor, labels_N: Tensor, asked_Q: Tensor, *, k: int = NEIGHBOURS) -> float:
+    """Return the share of the asked pictures whose ``k`` nearest others vote for their own label.
+
+    Args:
+        features_ND: features of all pictures.
+        labels_N: int64, 0 and up.
+        asked_Q: int64, places of the pictures asked about.
+        k: neighbours that vote.
+    """
+    likeness_Qk, index_Qk = nearest(features_ND[asked_Q], features_ND, k + 1)
+    # Where copies lie before a picture itself among its neighbours, it is still itself that is left out.
+    is_itself_Qk = index_Qk == asked_Q.unsqueeze(1)
+    is_itself_Qk[:, -1] |= ~is_itself_Qk.any(dim=1)
+    votes_Qk = (likeness_Qk / TEMPERATURE).exp().masked_fill(is_itself_Qk, 0.0)
+    votes_QC = votes_Qk.new_zeros(len(asked_Q), int(labels_N.max()) + 1).scatter_add_(1, labels_N[index_Qk], votes_Qk)
+    return (votes_QC.argmax(dim=1) == labels_N[asked_Q]).float().mean().item()
+
+
 def knn_votes(queries_QD: Tensor, known_ND: Tensor, labels_N: Tensor, *, k: int = NEIGHBOURS) -> Tensor:
     """Return the votes for each class, (Q, C): the sum of exp(likeness / 0.07) over the neighbours of that class.
 

@@ -12,11 +12,9 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from safetensors import SafetensorError
@@ -25,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from engine.errors import BadWeights, Busy, DiskFull
+from engine.errors import BadWeights, DiskFull
 from engine.models.downloads import sha256_of
 from engine.store import is_full, replace, sync_file, sync_folder, write_atomically
 
@@ -122,32 +120,6 @@ def save(
         raise
     prune(folder)
     return final
-
-
-@contextlib.contextmanager
-def sole_writer(run: Path) -> Iterator[None]:
-    """Hold a run's lock; the system lets go of it when the process ends, however it ends.
-
-    Raises:
-        Busy: another process holds it.
-    """
-    with (run / ".lock").open("w") as file:
-        try:
-            _lock(file)
-        except OSError as problem:
-            raise Busy(f"Another process trains the run '{run}'.", "Wait for it to end, or stop it.") from problem
-        yield
-
-
-def _lock(file: TextIO) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def newest(folder: Path) -> Checkpoint | None:

@@ -25,9 +25,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
-from torch import Tensor
 
-from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from engine.recipes import CropSettings
 from engine.training.draws import uniforms
 
@@ -368,16 +366,3 @@ def _blur_fast(crop_YXC: Pixels, radius: float, kind: BlurKind) -> Pixels:
         kernel, border = _gaussian(TAPS, radius), cv2.BORDER_REFLECT_101
     # Twice as quick as GaussianBlur, whose 8-bit path is integer.
     return cv2.sepFilter2D(crop_YXC, -1, kernel, kernel, borderType=border)
-
-
-def normalise(crops_BYXC: Tensor) -> Tensor:
-    """Return crops as the backbone wants them: float32 (B, C, Y, X), ImageNet's mean and deviation taken out.
-
-    Args:
-        crops_BYXC: uint8 RGB, on any device; the answer is on the same.
-    """
-    mean, std = (
-        crops_BYXC.new_tensor(colour, dtype=torch.float32).view(3, 1, 1) for colour in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    crops_BCYX = crops_BYXC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return crops_BCYX.div_(255).sub_(mean).div_(std)

@@ -7,21 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
 from engine.measuring.knn import NEIGHBOURS, knn_accuracy, nearest
 from engine.project import Picture
-from engine.training.crops import normalise
-from engine.training.pictures import shrunk
+from engine.seeing.views import RESIZE, central, normalise
 
 MOST_KNOWN, MOST_ASKED = 4096, 1024  # a measurement must cost less than an epoch
-RESIZE = 256 / 224  # eval_knn.py: the shorter side before the central crop
 BATCH = 64
 FOLD = 10  # without a test split every tenth picture is asked about
 
@@ -114,17 +110,3 @@ def _read(root: Path, pictures: Sequence[Picture], side: int) -> tuple[Tensor, l
         read.append(picture)
     stacked = np.stack(crops) if crops else np.zeros((0, side, side, 3), np.uint8)
     return torch.from_numpy(stacked), read
-
-
-def central(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return the central square of a picture brought to ``side`` * 256 / 224 on its shorter side, (side, side, 3)."""
-    wanted = round(side * RESIZE)
-    small = shrunk(picture, wanted)
-    rows, cols = small.shape[:2]
-    if min(rows, cols) < wanted:
-        share = wanted / min(rows, cols)
-        size = (max(wanted, round(cols * share)), max(wanted, round(rows * share)))
-        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-        rows, cols = small.shape[:2]
-    top, left = (rows - side) // 2, (cols - side) // 2
-    return small[top : top + side, left : left + side]

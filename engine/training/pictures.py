@@ -22,6 +22,7 @@ from engine.errors import BadInput, UnreadablePicture
 from engine.images import open_rgb
 from engine.project import Picture
 from engine.protocol import Tell
+from engine.seeing.views import shrunk
 from engine.store import write_atomically
 from engine.timing import Pace
 
@@ -185,16 +186,6 @@ class _Shrinking(Dataset[NDArray[np.uint8] | None]):
         except UnreadablePicture:
             return None
         return shrunk(picture, self._side)
-
-
-def shrunk(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return a picture with its shorter side brought down to ``side``; smaller pictures stay as they are."""
-    rows, cols = picture.shape[:2]
-    share = side / min(rows, cols)
-    if share >= 1:
-        return picture
-    size = (max(1, round(cols * share)), max(1, round(rows * share)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _shrunken(pixels: Pixels, side: int, workers: int) -> Iterator[NDArray[np.uint8] | None]:

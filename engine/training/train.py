@@ -27,11 +27,11 @@ from engine.models.weights import read_backbone, write_backbone
 from engine.protocol import Finished, Made, Measured, Message, Noticed, Progress, Tell, decode, encode
 from engine.recipes import Plan
 from engine.seeing.probes import Probe, choose_probes, prepare_probe, probe_side, probe_steps, write_probes
+from engine.seeing.views import normalise
 from engine.store import write_atomically
 from engine.timing import Pace
 from engine.training import checkpoint
 from engine.training.batches import Batches, load
-from engine.training.crops import normalise
 from engine.training.gauge import Gauge, features
 from engine.training.health import Health
 from engine.training.objectives import OBJECTIVES, Dino

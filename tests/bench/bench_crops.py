@@ -27,7 +27,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from engine.images import open_rgb
 from engine.recipes import CropSettings
-from engine.training.crops import decode_side, draw_views, normalise, render_views
+from engine.seeing.views import normalise
+from engine.training.crops import decode_side, draw_views, render_views
 from tests.makers import PUBLISHED_CROPS
 
 # (cols, rows) and the strength of the noise, so that a picture has 80 kB and 0.6 MB.

@@ -90,17 +90,5 @@ def test_what_a_killed_process_left_is_swept_away(tmp_path):
     assert checkpoint.newest(tmp_path).step == 1
 
 
-def test_a_run_has_one_writer(tmp_path):
-    with checkpoint.sole_writer(tmp_path):
-        code = (
-            "import sys; from pathlib import Path; from engine.training.checkpoint import sole_writer\n"
-            "with sole_writer(Path(sys.argv[1])): pass"
-        )
-        other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-        assert "Busy" in other.stderr
-    with checkpoint.sole_writer(tmp_path):
-        pass
-
-
 def test_no_folder_has_no_checkpoint(tmp_path):
     assert checkpoint.newest(tmp_path / "none") is None

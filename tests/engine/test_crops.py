@@ -13,7 +13,8 @@ from safetensors import safe_open
 
 from engine.images import open_rgb
 from engine.recipes import CropSettings
-from engine.training.crops import ColourJitter, View, decode_side, draw_views, normalise, render, render_views
+from engine.seeing.views import normalise
+from engine.training.crops import ColourJitter, View, decode_side, draw_views, render, render_views
 from engine.training.draws import uniforms
 from tests.makers import PUBLISHED_CROPS as CROPS
 

@@ -1,12 +1,14 @@
 """Files are the old ones or the new ones; what the disk says is understood."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 from safetensors import SafetensorError
 
 from engine.errors import DiskFull
-from engine.store import is_full, replace, sync_file, write_atomically
+from engine.store import is_full, replace, sole_writer, sync_file, write_atomically
 
 
 def test_a_file_and_a_folder_are_renamed(tmp_path):
@@ -52,3 +54,15 @@ def test_syncing_a_file_leaves_it_as_it_is(tmp_path):
     (tmp_path / "a").write_bytes(b"bytes")
     sync_file(tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"bytes"
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from engine.store import sole_writer\n"
+        "with sole_writer(Path(sys.argv[1]), 'trains the run'): pass"
+    )
+    other = [sys.executable, "-c", code, str(tmp_path)]
+    with sole_writer(tmp_path, "trains the run"):
+        refused = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert "Busy: Another process trains the run" in refused.stderr
+    assert subprocess.run(other, check=False).returncode == 0
