@@ -221,3 +221,116 @@ WEIGHTS: dict[str, ReleasedWeights] = {row.name: row for row in _ROWS}
 
 BUNDLED = "bundled"
 """Name of the small backbone that comes with the program; how it was trained stands in README and in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """One format that something can be taken away in. ``ending`` is that of a file; a folder has none."""
+
+    what: str
+    format: str
+    ending: str
+    about: str
+
+
+def _exports(what: str, *rows: tuple[str, str, str]) -> list[Export]:
+    return [Export(what=what, format=name, ending=ending, about=about) for name, ending, about in rows]
+
+
+# One row a format: the choices and the help of ``engine export WHAT --format`` are made of these.
+EXPORTS = [
+    *_exports(
+        "embeddings",
+        ("npy", "", "folder: vectors.npy, ids.npy, pictures.jsonl"),
+        ("npz", ".npz", "one NumPy file"),
+        ("parquet", ".parquet", "a table for pyarrow, pandas, DuckDB, R; vectors as fixed-size lists"),
+        ("csv", ".csv", "text; large, for spreadsheets and old programs"),
+        ("projector", "", "folder for TensorBoard's Embedding Projector, with thumbnails"),
+        ("atlas", ".parquet", "for Embedding Atlas: map, neighbours, thumbnails"),
+        ("fiftyone", "", "folder with a script that makes a FiftyOne dataset"),
+    ),
+    *_exports(
+        "patches",
+        ("npz", "", "folder: one NumPy file a picture"),
+        ("zarr", ".zarr", "one Zarr store, a chunk a picture"),
+    ),
+    *_exports(
+        "map",
+        ("csv", ".csv", "text: id, path, label, x, y"),
+        ("parquet", ".parquet", "a table: id, path, label, x, y"),
+        ("png", ".png", "a picture"),
+        ("svg", ".svg", "a drawing; every point says which picture it is"),
+    ),
+    *_exports(
+        "masks",
+        ("png", "", "8-bit PNG a mask: 0 and 255"),
+        ("indexed", "", "8-bit PNG a picture with a palette: the number of the object; 0 is none, at most 254"),
+        ("labels16", "", "16-bit PNG a picture: the number of the object; 0 is none, at most 65,535"),
+        ("coco", "", "annotations.json of COCO with run lengths: exact; many trainers skip these (iscrowd 1)"),
+        ("coco-polygons", "", "annotations.json of COCO with polygons: for training, CVAT, FiftyOne"),
+        ("labelme", "", "a JSON a picture with polygons: for labelme and X-AnyLabeling"),
+        ("yolo", "", "a text file a picture with polygons, and data.yaml: for Ultralytics"),
+        ("npz", "", "a NumPy file a picture: packed bits of all masks"),
+    ),
+    *_exports(
+        "attention",
+        ("npz", "", "a NumPy file a picture: float16 (heads, rows, columns of patches)"),
+        ("overlay", "", "PNG: the attention drawn over the picture"),
+    ),
+    *_exports(
+        "backbone",
+        ("safetensors", ".safetensors", "ours, read back exactly"),
+        ("hf", "", "folder that Hugging Face transformers opens"),
+        ("timm", "", "folder that timm opens"),
+        ("hub", "", "folder: the names of the released DINO and DINOv2 files, for their own code"),
+        ("onnx", ".onnx", "for ONNX Runtime and others; pictures of any size and number"),
+    ),
+]
+
+
+def formats_of(what: str) -> dict[str, Export]:
+    """Return the formats of one thing that can be exported, by name."""
+    return {row.format: row for row in EXPORTS if row.what == what}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapMethod:
+    """One way to lay pictures out in the plane. ``is_resumable``: it goes on where it was killed."""
+
+    name: str
+    title: str
+    about: str
+    source: str
+    is_resumable: bool
+    needs_neighbours: bool
+
+
+MAP_METHODS: dict[str, MapMethod] = {
+    row.name: row
+    for row in (
+        MapMethod(
+            name="tsne",
+            title="t-SNE",
+            about="keeps neighbours together; distances between groups mean little",
+            source="van der Maaten and Hinton 2008; by openTSNE",
+            is_resumable=True,
+            needs_neighbours=True,
+        ),
+        MapMethod(
+            name="umap",
+            title="UMAP",
+            about="denser groups, more of how they lie to each other",
+            source="McInnes, Healy and Melville 2018; by umap-learn",
+            is_resumable=False,
+            needs_neighbours=True,
+        ),
+        MapMethod(
+            name="pca",
+            title="PCA",
+            about="at once; the two directions in which pictures differ most",
+            source="principal components of the features brought to length 1",
+            is_resumable=False,
+            needs_neighbours=False,
+        ),
+    )
+}

@@ -335,6 +335,21 @@ def content_hash(path: Path) -> str:
         raise UnreadablePicture(_in_words(error)) from error
 
 
+def exif_orientation(path: Path) -> int:
+    """Return how a picture lies in its file, by EXIF: 1 is upright, 2 to 8 is turned or mirrored; see ``TURNS``.
+
+    Raises:
+        UnreadablePicture: the file cannot be opened as a picture.
+    """
+    _ignore_pillow_warnings()
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_formats()) as picture:
+            orientation = _orientation(picture)
+    except DECODER_ERRORS as error:
+        raise UnreadablePicture(_problem(error, path)) from error
+    return orientation if orientation in TURNS else 1
+
+
 def _decode(path: Path, at_least: int | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Return the upright pixels, and the upright (rows, cols) that a decode in full has."""
     _ignore_pillow_warnings()

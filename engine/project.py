@@ -9,10 +9,10 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from engine.errors import BadInput, Busy, DiskFull, UserError
 from engine.sets import FeatureSet, SetPlan
@@ -174,26 +174,18 @@ class Project:
     def pictures(self, *, readable: bool | None = None) -> list[Picture]:
         """Return the rows in order of id: all, the readable ones only, or those with a problem only."""
         where = {None: "", True: "WHERE problem IS NULL", False: "WHERE problem IS NOT NULL"}[readable]
-        rows = self._database.execute(
-            "SELECT id, path, size, mtime_ns, hash, height, width, label, split, problem FROM images "
-            + where
-            + " ORDER BY id"
-        )
-        return [
-            Picture(
-                id=row[0],
-                path=_name(row[1]),
-                size_bytes=row[2],
-                mtime_ns=row[3],
-                hash=row[4],
-                rows=row[5],
-                cols=row[6],
-                label=row[7],
-                split=row[8],
-                problem=row[9],
-            )
-            for row in rows
-        ]
+        return [_picture(row) for row in self._database.execute(f"{_SELECT} {where} ORDER BY id")]
+
+    def pictures_of(self, ids: Iterable[int]) -> list[Picture]:
+        """Return the rows of some ids, in the order of these.
+
+        Raises:
+            BadInput: there is no such picture.
+        """
+        rows = [self._database.execute(f"{_SELECT} WHERE id = ?", (number,)).fetchone() for number in ids]
+        if None in rows:
+            raise BadInput("A picture is not in the project any more.", "Bring its features up to date: engine embed.")
+        return [_picture(row) for row in rows]
 
     def record(self, pictures: Iterable[Picture]) -> None:
         """Insert pictures, or replace the rows of the same path; ids stay."""
@@ -271,6 +263,24 @@ class Project:
                 return FeatureSet(self.folder / "sets" / f"{number:04d}")
         known = ", ".join(f"{number} ({model})" for number, model in sorted(rows))
         raise BadInput(f"The project has no set '{name}'.", f"There are: {known}.")
+
+
+_SELECT = "SELECT id, path, size, mtime_ns, hash, height, width, label, split, problem FROM images"
+
+
+def _picture(row: Sequence[Any]) -> Picture:
+    return Picture(
+        id=row[0],
+        path=_name(row[1]),
+        size_bytes=row[2],
+        mtime_ns=row[3],
+        hash=row[4],
+        rows=row[5],
+        cols=row[6],
+        label=row[7],
+        split=row[8],
+        problem=row[9],
+    )
 
 
 def _in_words(problem: sqlite3.Error, folder: Path, what: str) -> UserError:

@@ -1,13 +1,17 @@
-"""The messages an engine process sends up, one JSON object a line.
+"""The messages of engine processes, one JSON object a line: facts come up, questions and Stop go down.
 
 A command reports through ``tell``; who listens decides what becomes of a message: the terminal draws
 it, the window reads it from the pipe, a run keeps it in ``events.jsonl``. To add a message, add a class.
+What can be asked is in ``questions``; the engine's end of the pipe is ``channel``.
 """
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from engine.errors import BadRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,33 +69,135 @@ class Failed:
     exit_code: int
 
 
-Message = Progress | Measured | Noticed | Made | Finished | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to the question ``id``: one of the classes in ``questions.ANSWERS``."""
+
+    id: int
+    answer: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The question ``id`` has no answer, in two sentences; ``id`` is None where it could not be read.
+
+    ``problem`` is the name of the class in ``errors`` that says what kind of failure it was.
+    """
+
+    id: int | None
+    message: str
+    hint: str = ""
+    problem: str = "UserError"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """The question ``id`` was not looked at, as a newer one took its place."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A question to a service.
+
+    ``id`` comes back with the answer; ids of one service grow. ``slot`` is the place that shows the answer: of two
+    questions that wait in one slot, the older is ``Superseded``. Where absent, every kind of question is a slot.
+    """
+
+    id: int
+    question: object
+    slot: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End at the next good place and keep the work; a closed pipe says the same."""
+
+
+Message = Progress | Measured | Noticed | Made | Finished | Failed | Answer | Refused | Superseded
+Request = Ask | Stop
 Tell = Callable[[Message], None]
 
 KINDS: dict[str, type[Message]] = {
-    kind.__name__.lower(): kind for kind in (Progress, Measured, Noticed, Made, Finished, Failed)
+    kind.__name__.lower(): kind
+    for kind in (Progress, Measured, Noticed, Made, Finished, Failed, Answer, Refused, Superseded)
 }
 
 
-def encode(message: Message) -> str:
+def encode(message: Message | Request) -> str:
     """Return a message as one line of JSON in ASCII, without its newline; numbers that are not finite become null.
 
     In ASCII because file names may hold surrogates, which no encoding can write; ``decode`` gives them back.
+
+    Raises:
+        ValueError: an answer holds a number that is not finite.
     """
-    fields = {"kind": type(message).__name__.lower(), **asdict(message)}
-    if isinstance(message, Measured):
-        fields["values"] = {
-            name: value if abs(value) < float("inf") else None for name, value in message.values.items()
-        }
-    return json.dumps(fields, allow_nan=False)
+    fields = _tagged(message)
+    match message:
+        case Measured():
+            fields["values"] = {
+                name: value if abs(value) < float("inf") else None for name, value in message.values.items()
+            }
+        case Answer():
+            fields["answer"] = _tagged(message.answer)
+        case Ask():
+            fields["question"] = _tagged(message.question)
+    return json.dumps(fields, allow_nan=False, default=os.fspath)
+
+
+def _tagged(value: Any) -> dict[str, Any]:
+    return {"kind": type(value).__name__.lower(), **asdict(value)}
 
 
 def decode(line: str) -> Message | None:
     """Return the message of a line, or None when its kind is unknown to this version.
 
     Raises:
+        BadRecipe: it is an answer that this version does not know.
         ValueError: the line is no message at all.
     """
     fields = json.loads(line)
     kind = KINDS.get(fields.pop("kind", ""))
+    if kind is Answer:
+        from engine.questions import answer_from
+
+        fields["answer"] = answer_from(fields["answer"])
     return kind(**fields) if kind else None
+
+
+def decode_request(line: bytes, kinds: Mapping[str, type]) -> Request | Refused:
+    """Return what a line from above asks, or its refusal; never raises, as anything may come down a pipe.
+
+    Args:
+        line: without its newline.
+        kinds: the questions that the service takes; see ``questions``.
+    """
+    try:
+        fields = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return Refused(id=None, message="A line is not JSON.", problem="BadRecipe")
+    match fields:
+        case {"kind": "stop"}:
+            return Stop()
+        case {"kind": "ask", "id": int(number)} if not isinstance(number, bool):
+            return _ask(number, fields, kinds)
+    return Refused(
+        id=None,
+        message="A line is neither a question with a whole number as its id, nor a stop.",
+        hint='Write {"kind": "ask", "id": 1, "question": {"kind": "ping"}} or {"kind": "stop"}.',
+        problem="BadRecipe",
+    )
+
+
+def _ask(number: int, fields: dict[str, Any], kinds: Mapping[str, type]) -> Ask | Refused:
+    from engine.questions import question_from
+
+    slot = fields.get("slot", "")
+    if not isinstance(slot, str) or set(fields) - {"kind", "id", "question", "slot"}:
+        told = "Beside its kind and id, an ask has a question and a slot, which is text."
+        return Refused(id=number, message=told, problem="BadRecipe")
+    try:
+        return Ask(id=number, question=question_from(fields.get("question"), kinds), slot=slot)
+    except BadRecipe as problem:
+        return Refused(id=number, message=problem.message, hint=problem.hint, problem="BadRecipe")

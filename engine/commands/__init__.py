@@ -18,7 +18,16 @@ COMMANDS: dict[str, str] = {
     "scan": "Find the pictures in a folder and check that each can be read.",
     "train": "Train a backbone on a folder of pictures.",
     "resume": "Go on with a run that was stopped, killed or cut off.",
-    "look": "Write attention maps or masks of pictures.",
+    "embed": "Compute the features of all pictures by one backbone.",
+    "index": "Find the nearest neighbours of every picture by its features.",
+    "duplicates": "Find copies of the same picture, and those in several splits or labels.",
+    "oddities": "List pictures unlike all others, doubtful labels and typical pictures.",
+    "map": "Lay all pictures, or the classes, out in the plane, and draw that.",
+    "clusters": "Group pictures that are alike, without labels.",
+    "search": "Find pictures that are like others, or that hold a part of one.",
+    "look": "Write attention, masks, colours or matches of patches of pictures.",
+    "export": "Write features, patches, maps, masks, attention or a backbone for other programs.",
+    "serve": "Keep a backbone or an index in memory and answer questions about pictures.",
     "models": "List, get, import and check backbones.",
     "doctor": "Say what this machine is and what may be wrong with it.",
 }
@@ -127,3 +136,24 @@ class StopSignal:
     def is_set(self) -> bool:
         """Tell whether the work should end at the next good place."""
         return self.number is not None
+
+
+def time_in_words(seconds: float) -> str:
+    """Return seconds as people read them: 42 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size_in_words(n_bytes: float) -> str:
+    """Return a size as people read it, in decimal units: 340 kB, 1.5 GB."""
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while n_bytes >= 1000 and len(units) > 1:
+        n_bytes /= 1000
+        del units[0]
+    unit = units[0]
+    return f"{n_bytes:.0f} {unit}" if n_bytes >= 10 or unit == "bytes" else f"{n_bytes:.1f} {unit}"

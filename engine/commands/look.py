@@ -1,19 +1,22 @@
-"""``engine look``: what a backbone attends to, as pictures and arrays."""
+"""``engine look``: what a backbone sees in pictures, as pictures and arrays.
+
+Attention and masks are here; ``look_patches`` has the verbs that are about features of patches.
+"""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from engine.commands import Outcome, add_verb, new_parser
-from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
-from engine.images import find_pictures
+from engine.commands.look_patches import add_likeness, add_matches, add_patches
+from engine.commands.looking import looked_outcome, named_pictures, whole_numbers
+from engine.errors import BadRecipe
 from engine.machine import find_device
 from engine.models.weights import Backbone, load_backbone
 from engine.protocol import Noticed, Tell
 from engine.seeing.attention import Query
 from engine.seeing.drawing import COLOUR_MAPS
 from engine.seeing.grid import SIDE
-from engine.seeing.look import Gaze, Looked, Style, look_attention, look_masks
+from engine.seeing.look import Gaze, Style, look_attention, look_masks
 from engine.seeing.masks import KEEP
 from engine.timing import Pace
 
@@ -22,13 +25,13 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command and of what can be looked at."""
     command = new_parser(
         "look",
-        "Write what a backbone attends to in pictures.",
+        "Write what a backbone sees in pictures: what it attends to, which patches are alike.",
         [
             "engine look attention horse.jpg --model photos.dinoviz/runs/0001 --out seen/",
             "engine look masks photos/ --model photos.dinoviz/runs/0001 --keep 0.6 --out masks/",
         ],
     )
-    looks = command.add_subparsers(metavar="attention|masks", required=True)
+    looks = command.add_subparsers(metavar="attention|masks|patches|likeness|matches", required=True)
     attention = add_verb(
         looks,
         "attention",
@@ -60,6 +63,9 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument("--keep", type=float, default=KEEP, help=f"share of the attention in a mask (default {KEEP})")
     masks.add_argument("--smallest", type=int, default=1, help="leave out connected parts of fewer patches (default 1)")
     masks.set_defaults(run=run_masks)
+    add_patches(looks)
+    add_likeness(looks)
+    add_matches(looks)
     return command
 
 
@@ -85,13 +91,13 @@ def run_attention(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     style = Style(
         colours=arguments.colours,
         is_smooth=arguments.smooth,
-        heads=_numbers("--heads", arguments.heads) if arguments.heads else None,
+        heads=whole_numbers("--heads", arguments.heads) if arguments.heads else None,
         has_layers=arguments.all_layers,
     )
     rows = look_attention(
         backbone, paths, arguments.out, gaze, style, after_each=lambda _row: pace.reached(pace.done + 1)
     )
-    return _outcome(rows, arguments.out)
+    return looked_outcome(rows, arguments.out)
 
 
 def run_masks(arguments: argparse.Namespace, tell: Tell) -> Outcome:
@@ -106,11 +112,11 @@ def run_masks(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         smallest=arguments.smallest,
         after_each=lambda _row: pace.reached(pace.done + 1),
     )
-    return _outcome(rows, arguments.out)
+    return looked_outcome(rows, arguments.out)
 
 
 def _begin(arguments: argparse.Namespace, tell: Tell) -> tuple[Backbone, list[Path], Gaze, Pace]:
-    paths = _pictures(arguments.pictures)
+    paths = named_pictures(arguments.pictures)
     backbone = load_backbone(arguments.model, role=arguments.role)
     backbone.model.to(find_device(arguments.device).device)
     for notice in backbone.notices:
@@ -119,57 +125,10 @@ def _begin(arguments: argparse.Namespace, tell: Tell) -> tuple[Backbone, list[Pa
     return backbone, paths, gaze, Pace("looking", len(paths), "pictures", tell)
 
 
-def _pictures(named: Sequence[Path]) -> list[Path]:
-    """Return the files named and those of the folders named.
-
-    Raises:
-        BadInput: one is not there, or there is none at all.
-    """
-    paths: list[Path] = []
-    for path in named:
-        if path.is_dir():
-            paths += [path / found.path for found in find_pictures(path).pictures]
-        elif path.exists():
-            paths.append(path)
-        else:
-            raise BadInput(f"There is no picture '{path}'.", "Check the path.")
-    if not paths:
-        raise BadInput("There are no pictures there.", "Name pictures, or a folder of them.")
-    return paths
-
-
 def _query(text: str) -> Query:
     if text == "cls":
         return "cls"
-    place = _numbers("--query", text)
+    place = whole_numbers("--query", text)
     if len(place) != 2:
         raise BadRecipe(f"'{text}' is no patch.", "Write cls, or row and column of a patch: 10,12.")
     return place[0], place[1]
-
-
-def _numbers(flag: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError as problem:
-        raise BadRecipe(f"{flag} '{text}' is no list of whole numbers.", "Separate them by commas: 0,2,5.") from problem
-
-
-def _outcome(rows: Sequence[Looked], out: Path) -> Outcome:
-    data = {
-        "out": str(out),
-        "pictures": [
-            {
-                "picture": str(row.path),
-                "size": list(row.size),
-                "files": [str(file) for file in row.files],
-                "areas": {name: area._asdict() for name, area in row.areas.items()},
-                "problem": row.problem,
-            }
-            for row in rows
-        ],
-    }
-    broken = [row for row in rows if row.problem]
-    n_files = sum(len(row.files) for row in rows)
-    lines = [f"{out}: {n_files:,} files for {len(rows) - len(broken):,} pictures"]
-    lines += [f"  left out: {row.path}: {row.problem}" for row in broken]
-    return Outcome(data, "\n".join(lines), EXIT_PARTIAL if broken else 0)

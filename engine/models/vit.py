@@ -111,6 +111,15 @@ class VisionTransformer(nn.Module):
                 outputs[i] = self._features(tokens_BND, images_BCYX)
         return [outputs[i] for i in wanted]
 
+    def entered(self, images_BCYX: Tensor) -> tuple[list[Tensor], Features]:
+        """Return the tokens that enter each block, (B, N, D), and the features after the last, from one pass."""
+        tokens_BND = self.embed(images_BCYX)
+        entered_BND = []
+        for block in self.blocks:
+            entered_BND.append(tokens_BND)
+            tokens_BND = block(tokens_BND)
+        return entered_BND, self._features(tokens_BND, images_BCYX)
+
     def embed(self, images_BCYX: Tensor, mask_BP: Tensor | None = None) -> Tensor:
         """Return the tokens that enter the first block.
 
@@ -123,12 +132,12 @@ class VisionTransformer(nn.Module):
             assert self.mask_token is not None, "this shape has no mask token"
             tokens_BND = torch.where(mask_BP.unsqueeze(-1), self.mask_token.to(tokens_BND.dtype), tokens_BND)
         # In the dtype of the patches, so that under autocast the whole residual stream is in 16 bits, as DINOv2's is.
-        cls_B1D = self.cls_token.to(tokens_BND.dtype).expand(len(tokens_BND), -1, -1)
+        cls_B1D = self.cls_token.to(tokens_BND.dtype).expand(tokens_BND.shape[0], -1, -1)
         tokens_BND = torch.cat([cls_B1D, tokens_BND], dim=1)
         tokens_BND = tokens_BND + self._positions(rows, cols).to(tokens_BND.dtype)
         if self.register_tokens is None:
             return tokens_BND
-        registers_BRD = self.register_tokens.to(tokens_BND.dtype).expand(len(tokens_BND), -1, -1)
+        registers_BRD = self.register_tokens.to(tokens_BND.dtype).expand(tokens_BND.shape[0], -1, -1)
         return torch.cat([tokens_BND[:, :1], registers_BRD, tokens_BND[:, 1:]], dim=1)
 
     def _grid(self, images_BCYX: Tensor) -> tuple[int, int]:

@@ -5,7 +5,7 @@ left out. No square of tokens by tokens is kept: rows are computed for the asked
 rollout goes through blocks of rows.
 
 Letters after a name are its axes:
-    N tokens = 1 + registers + patches · H heads · Q tokens that look · D width
+    N tokens = 1 + registers + patches · H heads · Q tokens that look · D width · d width of a head
     Y X pixels · R C rows and columns of patches · 3 colours, RGB
 """
 
@@ -16,13 +16,15 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.errors import BadRecipe, BadWeights
 from engine.models.vit import Block, VisionTransformer, attention_rows
 from engine.models.weights import Backbone
-from engine.seeing.grid import SIDE, Grid, prepare
+from engine.seeing.grid import SIDE, Grid
+from engine.seeing.views import prepare
 
 Query = Literal["cls"] | tuple[int, int]
 """The token that looks: CLS, or the patch at (row, column)."""
@@ -111,8 +113,45 @@ def rollout(
     the layers of (A + I) / 2, A the mean over the heads. Row sums stay 1 by themselves.
     """
     vit, image_1CYX, grid = _seen(backbone, picture_YX3, side, is_square)
+    token_of(query, grid, vit.shape.registers)  # before the pass, which is for nothing where there is no such token
     with looking(vit):
-        shares_N = _rollout(vit, _to(vit, image_1CYX), token_of(query, grid, vit.shape.registers))
+        entered_1ND, _ = vit.entered(_to(vit, image_1CYX))
+    return rollout_of_entered(vit, entered_1ND, grid, query)
+
+
+def maps_of_entered(
+    vit: VisionTransformer, entered_1ND: Sequence[Tensor], grid: Grid, layer: int = -1, query: Query = "cls"
+) -> AttentionMaps:
+    """Return what a token looks at in a layer, from the tokens that entered each block; as ``attention_maps``."""
+    check_layer(vit, layer)
+    token = token_of(query, grid, vit.shape.registers)
+    block = vit.blocks[layer]
+    assert isinstance(block, Block)
+    with looking(vit):
+        row_HN = _row(block, entered_1ND[layer], token)
+    return AttentionMaps(maps_HRC=_patches_only(row_HN, grid), grid=grid, layer=layer % vit.shape.depth, query=query)
+
+
+def _row(block: Block, tokens_1ND: Tensor, token: int) -> Tensor:
+    """Return what one token looks at in a block, (H, N); as ``Attention.weights``, by a hundredth of the products.
+
+    No keys are made. Of a key W x + b, the product with a query q is (q W) x + q b, and q b, being the same for all
+    tokens x, is lost in the softmax.
+    """
+    tokens_ND = block.norm1(tokens_1ND)[0].float()
+    width, heads = tokens_ND.shape[1], block.attn.heads
+    to_queries_DD, to_keys_DD = block.attn.qkv.weight[: 2 * width].float().split(width)
+    query_H1d = F.linear(tokens_ND[token], to_queries_DD, block.attn.qkv.bias[:width].float()).view(heads, 1, -1)
+    looks_for_HD = (query_H1d @ to_keys_DD.view(heads, -1, width))[:, 0]
+    return (looks_for_HD @ tokens_ND.T * query_H1d.shape[-1] ** -0.5).softmax(dim=-1)
+
+
+def rollout_of_entered(
+    vit: VisionTransformer, entered_1ND: Sequence[Tensor], grid: Grid, query: Query = "cls"
+) -> AttentionMaps:
+    """Return where the content of a token comes from, from the tokens that entered each block; as ``rollout``."""
+    with looking(vit):
+        shares_N = _rollout(vit, entered_1ND, token_of(query, grid, vit.shape.registers))
     maps_1RC = _patches_only(shares_N[None], grid)
     return AttentionMaps(maps_HRC=maps_1RC, grid=grid, layer="rollout", query=query)
 
@@ -153,14 +192,24 @@ def token_of(query: Query, grid: Grid, n_registers: int) -> int:
     return 1 + n_registers + row * grid.cols + col
 
 
+def check_layer(vit: VisionTransformer, layer: int) -> None:
+    """Refuse a layer that a network has not.
+
+    Raises:
+        BadRecipe: there is none.
+    """
+    depth = vit.shape.depth
+    if not -depth <= layer < depth:
+        raise BadRecipe(f"There is no layer {layer}.", f"This network has layers 0 to {depth - 1}; -1 is the last.")
+
+
 def maps_of_layers(
     vit: VisionTransformer, image_1CYX: Tensor, grid: Grid, layers: Sequence[int], query: Query = "cls"
 ) -> list[AttentionMaps]:
     """Return what a token of a prepared picture looks at in some layers, in the order asked."""
     depth = vit.shape.depth
     for layer in layers:
-        if not -depth <= layer < depth:
-            raise BadRecipe(f"There is no layer {layer}.", f"This network has layers 0 to {depth - 1}; -1 is the last.")
+        check_layer(vit, layer)
     token = token_of(query, grid, vit.shape.registers)
     with looking(vit):
         rows = attention_rows(vit, _to(vit, image_1CYX), layers, slice(token, token + 1))
@@ -171,15 +220,15 @@ def maps_of_layers(
 
 
 @contextmanager
-def looking(vit: VisionTransformer) -> Iterator[None]:
+def looking(model: nn.Module) -> Iterator[None]:
     """Look without dropped paths and gradients; a network in training returns to it."""
-    was_training = vit.training
-    vit.eval()
+    was_training = model.training
+    model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(vit.cls_token.device.type, enabled=False):
+        with torch.inference_mode(), torch.autocast(next(model.parameters()).device.type, enabled=False):
             yield
     finally:
-        vit.train(was_training)
+        model.train(was_training)
 
 
 def _to(vit: VisionTransformer, image_1CYX: Tensor) -> Tensor:
@@ -196,16 +245,13 @@ def _patches_only(rows_HN: Tensor, grid: Grid) -> NDArray[np.float32]:
     return patches_HP.reshape(-1, grid.rows, grid.cols)
 
 
-def _rollout(vit: VisionTransformer, image_1CYX: Tensor, token: int) -> Tensor:
+def _rollout(vit: VisionTransformer, entered_1ND: Sequence[Tensor], token: int) -> Tensor:
     """Go from the last layer to the first: one row times a matrix each, never a matrix times a matrix."""
-    entered = [vit.embed(image_1CYX)]
-    for block in vit.blocks[:-1]:
-        entered.append(block(entered[-1]))
-    shares_N = torch.zeros(entered[0].shape[1], device=entered[0].device)
+    shares_N = torch.zeros(entered_1ND[0].shape[1], device=entered_1ND[0].device)
     shares_N[token] = 1.0
-    for block in reversed(vit.blocks):
+    for block, tokens_1ND in zip(reversed(vit.blocks), reversed(entered_1ND), strict=True):
         assert isinstance(block, Block)
-        shares_N = (shares_N + _looked_at(block, entered.pop(), shares_N)) / 2
+        shares_N = (shares_N + _looked_at(block, tokens_1ND, shares_N)) / 2
     return shares_N
 
 

@@ -7,9 +7,10 @@ Letters after a name are its axes:
     Y X pixels · R C rows and columns of patches · H heads · 3 colours, RGB
 """
 
+import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,8 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from engine.seeing.grid import Grid
+from engine.seeing.grid import Box, Grid
 from engine.seeing.masks import contours
 from engine.store import write_atomically
 
@@ -44,6 +46,9 @@ HEAD_COLOURS: tuple[Colour, ...] = (
     (135, 75, 145),
 )
 """Colours of the heads in DINO fig. 3; its author in facebookresearch/dino#92."""
+PNG_KEY = "dinoviz"
+BOX_COLOUR: Colour = (255, 214, 10)
+INK: Colour = (38, 38, 42)
 HEAD_THRESHOLD = 0.2
 HEAD_OPACITY = 0.5
 """Least attention shown, on each head's own scale of 0 to 1, and opacity of the most; the same source."""
@@ -107,6 +112,16 @@ def mask_overlay(
     return drawn_YX3
 
 
+def boxed(picture_YX3: Picture, box: Box, *, colour: Colour = BOX_COLOUR) -> Picture:
+    """Outline a box, in pixels of this picture, with a dark line around the bright one so that it is seen anywhere."""
+    drawn_YX3 = picture_YX3.copy()
+    top, left, bottom, right = (round(edge) for edge in box)
+    thickness = max(2, round(max(picture_YX3.shape[:2]) / 200))
+    for line, width in ((INK, thickness + 2), (colour, thickness)):
+        cv2.rectangle(drawn_YX3, (left, top), (right, bottom), line, width, cv2.LINE_AA)
+    return drawn_YX3
+
+
 def composite(picture_YX3: Picture, maps_HRC: NDArray, grid: Grid, heads: Sequence[int] | None = None) -> Picture:
     """Return a picture tinted by what its heads look at, one colour a head.
 
@@ -149,7 +164,6 @@ class Tile:
 
 
 PAPER: Colour = (250, 250, 249)
-INK: Colour = (38, 38, 42)
 PALE_INK: Colour = (120, 120, 126)
 MARGIN_PX = 28
 GAP_PX = 16
@@ -232,11 +246,19 @@ def _printable(line: str) -> str:
     return "".join(letter if letter.isascii() and letter.isprintable() else "·" for letter in plain)
 
 
-def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_png(path: Path, picture: NDArray[np.uint8], about: Mapping[str, object] | None = None) -> None:
     """Write a PNG, whole or not at all: RGB from (height, width, 3), grey from (height, width).
+
+    Args:
+        path: in an existing folder.
+        picture: uint8.
+        about: where it comes from; kept in the file as JSON, in a text named ``PNG_KEY``.
 
     Raises:
         DiskFull: there is no room.
     """
     image = Image.fromarray(picture)
-    write_atomically(path, lambda file: image.save(file, format="PNG"))
+    text = PngInfo()
+    if about:
+        text.add_itxt(PNG_KEY, json.dumps(about))
+    write_atomically(path, lambda file: image.save(file, format="PNG", pnginfo=text))

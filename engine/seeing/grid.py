@@ -11,10 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from engine.errors import BadRecipe
 
@@ -22,6 +19,10 @@ SIDE = 480
 """Shorter side, in pixels, at which attention is looked at; visualize_attention.py ``--image_size``."""
 LONGEST = 4
 """The longer side is seen as at most this many times the shorter: a line scan must not fill the memory."""
+
+
+Box = tuple[float, float, float, float]
+"""Top, left, bottom and right from the top left of a picture, in pixels or in patches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +98,15 @@ def _patch_of(pixels: NDArray[np.intp], n_pixels: int, resized: int, patch: int,
     return np.clip((2 * pixels + 1) * resized // (2 * n_pixels * patch), 0, n_patches - 1)
 
 
-def prepare(picture_YX3: NDArray[np.uint8], grid: Grid, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Return a picture as a network takes it: float32 (1, 3, rows * patch, cols * patch).
+def box_in_patches(box: Box, grid: Grid, size: tuple[int, int]) -> Box:
+    """Return a box of pixels of a picture of some height and width in patches."""
+    high, wide = (r / n / grid.patch for r, n in zip(grid.resized, size, strict=True))
+    top, left, bottom, right = box
+    return top * high, left * wide, bottom * high, right * wide
 
-    Args:
-        picture_YX3: uint8 RGB.
-        grid: made for this picture's size.
-        mean: of each colour on a scale of 0 to 1.
-        std: of each colour on the same scale.
 
-    Source: visualize_attention.py: resize, normalise, crop to whole patches at the top left; bicubic
-    with antialiasing as in DINOv2's evaluation.
-    """
-    height, width = grid.resized
-    resized = Image.fromarray(picture_YX3).resize((width, height), Image.Resampling.BICUBIC)
-    seen_YX3 = np.array(resized, dtype=np.float32)[: grid.rows * grid.patch, : grid.cols * grid.patch]
-    normal_YX3 = (seen_YX3 / 255 - np.float32(mean)) / np.float32(std)
-    return torch.from_numpy(np.ascontiguousarray(normal_YX3.transpose(2, 0, 1)))[None]
+def box_in_pixels(box: Box, grid: Grid, size: tuple[int, int]) -> Box:
+    """Return a box of patches in pixels of a picture of some height and width, cut to it."""
+    high, wide = (n / r * grid.patch for r, n in zip(grid.resized, size, strict=True))
+    top, left, bottom, right = box
+    return max(0.0, top * high), max(0.0, left * wide), min(size[0], bottom * high), min(size[1], right * wide)

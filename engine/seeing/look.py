@@ -8,16 +8,15 @@ Letters after a name are its axes:
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import BadInput, BadRecipe, UnreadablePicture
-from engine.images import open_rgb
+from engine.errors import BadRecipe
 from engine.models.weights import Backbone
 from engine.seeing.attention import AttentionMaps, Query, attention_maps, every_layer, rollout, vit_of
 from engine.seeing.drawing import (
@@ -31,20 +30,14 @@ from engine.seeing.drawing import (
     overlay,
     sheet,
     within,
-    write_png,
 )
+from engine.seeing.files import DRAWN_PX, Files, Listener, Looked, each_picture, short
 from engine.seeing.grid import SIDE
 from engine.seeing.masks import KEEP, Area, area, attention_mask, without_specks
 from engine.store import write_atomically
 
-DRAWN_PX = 2048
-"""Longest side of drawings; masks always have the size of their picture."""
 LAYER_TILE_PX = 140
 """Longest side of a head in the sheet of all layers."""
-SOURCE_PARTS = 4
-"""Parts of a path shown on a sheet: project, runs, number, file."""
-STEM_LETTERS = 60
-"""Letters of a picture's name that its files keep: file systems allow 255 bytes for all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +65,6 @@ class Style:
     has_layers: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """What became of one picture: the files written, or the problem.
-
-    ``size`` is height and width of the upright picture; ``areas`` has one entry a mask.
-    """
-
-    path: Path
-    size: tuple[int, int] = (0, 0)
-    files: tuple[Path, ...] = ()
-    areas: Mapping[str, Area] = field(default_factory=dict)
-    problem: str = ""
-
-
-Listener = Callable[[Looked], object]
-"""Is told of each picture as it is done; what it raises ends the work."""
-
-
 def look_attention(
     backbone: Backbone,
     paths: Sequence[Path],
@@ -112,7 +87,7 @@ def look_attention(
     """
     draw = partial(_draw_attention, backbone, gaze or Gaze(), style or Style())
     rows = []
-    for row in _each(paths, out, draw):
+    for row in each_picture(paths, out, draw):
         rows.append(row)
         if after_each:
             after_each(row)
@@ -152,7 +127,7 @@ def look_masks(
     draw = partial(_draw_masks, backbone, gaze, keep, smallest)
     rows: list[Looked] = []
     try:
-        for row in _each(paths, out, draw):
+        for row in each_picture(paths, out, draw):
             rows.append(row)
             if after_each:
                 after_each(row)
@@ -163,70 +138,13 @@ def look_masks(
     return rows
 
 
-class _Files:
-    """The files of one picture: gives them their names and remembers them."""
-
-    def __init__(self, folder: Path, stem: str) -> None:
-        self.folder = folder
-        self.stem = stem
-        self.written: list[Path] = []
-
-    def png(self, what: str, picture: Picture) -> None:
-        write_png(self._path(f"{what}.png"), picture)
-
-    def npz(self, what: str, arrays: Mapping[str, NDArray]) -> None:
-        path = self._path(f"{what}.npz")
-        write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
-
-    def _path(self, ending: str) -> Path:
-        self.written.append(self.folder / f"{self.stem}-{ending}")
-        return self.written[-1]
-
-
-_Draw = Callable[[Picture, _Files], Mapping[str, Area]]
-
-
-def _each(paths: Sequence[Path], out: Path, draw: _Draw) -> Iterator[Looked]:
-    folder = out.resolve()
-    if any(path.resolve().parent == folder for path in paths):
-        raise BadInput(f"The pictures themselves lie in '{out}'.", "Choose another folder for what is written.")
-    out.mkdir(parents=True, exist_ok=True)
-    for path, stem in zip(paths, stems(paths), strict=True):
-        try:
-            picture_YX3 = open_rgb(path)
-        except UnreadablePicture as problem:
-            yield Looked(path=path, problem=problem.message)
-            continue
-        files = _Files(out, stem)
-        areas = draw(picture_YX3, files)
-        yield Looked(path=path, size=picture_YX3.shape[:2], files=tuple(files.written), areas=areas)
-
-
-def stems(paths: Sequence[Path]) -> list[str]:
-    """Return a name for the files of each picture: its own, with a number where it is taken.
-
-    Names that differ in capitals only are one to some file systems.
-    """
-    taken: set[str] = set()
-    names = []
-    for path in paths:
-        stem = name = path.stem[:STEM_LETTERS]
-        n = 1
-        while name.casefold() in taken:
-            n += 1
-            name = f"{stem}-{n}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
 def _draw_attention(
-    backbone: Backbone, gaze: Gaze, style: Style, picture_YX3: Picture, files: _Files
+    backbone: Backbone, gaze: Gaze, style: Style, picture_YX3: Picture, files: Files
 ) -> Mapping[str, Area]:
     maps = _maps(backbone, gaze, picture_YX3)
     heads = _composite_heads(style, len(maps.maps_HRC))
     canvas_YX3 = within(picture_YX3, DRAWN_PX)
-    subtitle = f"{_looked_from(maps)} · {gaze.side} px · {_short(backbone.source)}"
+    subtitle = f"{_looked_from(maps)} · {gaze.side} px · {short(backbone.source)}"
     arrays: dict[str, NDArray] = {"attention": maps.maps_HRC}
     named = {f"head{i}": map_RC for i, map_RC in enumerate(maps.maps_HRC)} | {"mean": maps.mean}
     if style.has_rollout:
@@ -292,21 +210,16 @@ def _layers_sheet(
     return sheet(tiles, title=title, subtitle=subtitle, columns=len(layers[0].maps_HRC), side_px=LAYER_TILE_PX)
 
 
-def _short(source: str) -> str:
-    """Return the end of a path, which tells the run and its project; a drawing is shown to others."""
-    return "/".join(Path(source).parts[-SOURCE_PARTS:])
-
-
 def _looked_from(maps: AttentionMaps) -> str:
     token = "CLS" if maps.query == "cls" else f"patch {maps.query[0]}, {maps.query[1]}"
     return f"layer {maps.layer} · {token}"
 
 
 def _draw_masks(
-    backbone: Backbone, gaze: Gaze, keep: float, smallest: int, picture_YX3: Picture, files: _Files
+    backbone: Backbone, gaze: Gaze, keep: float, smallest: int, picture_YX3: Picture, files: Files
 ) -> Mapping[str, Area]:
     maps = _maps(backbone, gaze, picture_YX3)
-    named = _masks(maps, keep, smallest)
+    named = masks_of(maps, keep, smallest)
     areas = {}
     for name, mask_RC in named.items():
         mask_YX = maps.grid.spread(mask_RC, picture_YX3.shape[:2])
@@ -317,8 +230,8 @@ def _draw_masks(
     return areas
 
 
-def _masks(maps: AttentionMaps, keep: float, smallest: int) -> dict[str, NDArray[np.bool_]]:
-    """Return the masks of the heads, their union, and the mask of the mean, in patches."""
+def masks_of(maps: AttentionMaps, keep: float, smallest: int) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks of the heads, ``head0`` and so on, their ``union``, and the mask of the ``mean``, in patches."""
     masks_HRC = np.stack([without_specks(mask_RC, smallest) for mask_RC in attention_mask(maps.maps_HRC, keep)])
     named = {f"head{i}": mask_RC for i, mask_RC in enumerate(masks_HRC)}
     named["union"] = masks_HRC.any(axis=0)

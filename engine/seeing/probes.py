@@ -21,9 +21,10 @@ from torch import Tensor
 from engine.errors import BadInput
 from engine.models.vit import VisionTransformer
 from engine.seeing.attention import looking, maps_of_layers
-from engine.seeing.grid import Grid, prepare
+from engine.seeing.grid import Grid
 from engine.seeing.masks import KEEP, attention_mask
 from engine.seeing.patches import COLOURS, as_colours, fit_basis
+from engine.seeing.views import prepare
 from engine.store import write_atomically
 
 SIDE_LIMIT = 224

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD
@@ -85,3 +86,22 @@ def normalise(
     mean_C11, std_C11 = (pictures_BYXC.new_tensor(colour, dtype=torch.float32).view(3, 1, 1) for colour in (mean, std))
     pictures_BCYX = pictures_BYXC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return pictures_BCYX.div_(255).sub_(mean_C11).div_(std_C11)
+
+
+def prepare(picture_YX3: NDArray[np.uint8], grid: Grid, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Return a picture as a network takes it: float32 (1, 3, rows * patch, cols * patch).
+
+    Args:
+        picture_YX3: uint8 RGB.
+        grid: made for this picture's size.
+        mean: of each colour on a scale of 0 to 1.
+        std: of each colour on the same scale.
+
+    Source: visualize_attention.py: resize, normalise, crop to whole patches at the top left; bicubic
+    with antialiasing as in DINOv2's evaluation.
+    """
+    height, width = grid.resized
+    resized = Image.fromarray(picture_YX3).resize((width, height), Image.Resampling.BICUBIC)
+    seen_YX3 = np.array(resized, dtype=np.float32)[: grid.rows * grid.patch, : grid.cols * grid.patch]
+    normal_YX3 = (seen_YX3 / 255 - np.float32(mean)) / np.float32(std)
+    return torch.from_numpy(np.ascontiguousarray(normal_YX3.transpose(2, 0, 1)))[None]

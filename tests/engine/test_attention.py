@@ -13,7 +13,8 @@ from engine.models.vit import VisionTransformer, attention
 from engine.models.weights import Backbone
 from engine.seeing import attention as module
 from engine.seeing.attention import attention_maps, every_layer, rollout
-from engine.seeing.grid import Grid, prepare
+from engine.seeing.grid import Grid
+from engine.seeing.views import prepare
 
 SHAPE = VitShape(width=32, depth=3, heads=2, patch=8, native_side=32)
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
@@ -157,7 +158,8 @@ from dataclasses import replace
 from engine.catalogue import shape_of
 from engine.models.vit import VisionTransformer
 from engine.seeing.attention import maps_of_layers
-from engine.seeing.grid import Grid, prepare
+from engine.seeing.grid import Grid
+from engine.seeing.views import prepare
 vit = VisionTransformer(replace(shape_of("vit-small/8"), depth=2))
 picture = np.zeros((1024, 1024, 3), np.uint8)
 grid = Grid.of((1024, 1024), patch=8, side=1024)

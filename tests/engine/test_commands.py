@@ -58,7 +58,11 @@ def test_neither_help_nor_its_imports_load_torch():
 
 @pytest.mark.parametrize(
     "command",
-    [*COMMANDS, "look attention", "look masks", *(f"models {verb}" for verb in ("list", "get", "import", "check"))],
+    [
+        *COMMANDS,
+        *(f"look {verb}" for verb in ("attention", "masks", "patches", "likeness", "matches")),
+        *(f"models {verb}" for verb in ("list", "get", "import", "check")),
+    ],
 )
 def test_every_command_has_two_examples_and_exit_codes(command):
     done = engine(*command.split(), "--help")

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.errors import BadRecipe
-from engine.seeing.grid import LONGEST, Grid, prepare
+from engine.seeing.grid import LONGEST, Grid
+from engine.seeing.views import prepare
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))

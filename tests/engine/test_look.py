@@ -10,7 +10,8 @@ from engine.errors import BadInput, BadRecipe, Stopped
 from engine.models.vit import VisionTransformer
 from engine.models.weights import Backbone
 from engine.seeing.attention import attention_maps
-from engine.seeing.look import Gaze, Style, look_attention, look_masks, stems
+from engine.seeing.files import stems
+from engine.seeing.look import Gaze, Style, look_attention, look_masks
 from engine.seeing.masks import attention_mask
 
 SHAPE = VitShape(width=32, depth=2, heads=2, patch=8, native_side=32, registers=2)

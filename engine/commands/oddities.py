@@ -1,0 +1,159 @@
+"""``engine oddities``: pictures apart from all others, doubtful labels, and the typical pictures of each class."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from engine.commands import Outcome, new_parser
+from engine.commands.contact_sheets import Cell, Sheet, SheetFiles, write_sheets
+from engine.commands.duplicates import duplicates_of, made_folder, table_of, write_csv
+from engine.commands.scan import NAMED
+from engine.errors import BadInput
+from engine.finding.duplicates import Duplicates, read_duplicates
+from engine.finding.oddities import Oddities, Suspect, find_oddities, keep_oddities
+from engine.project import Picture, Project
+from engine.protocol import Made, Tell
+from engine.sets import FeatureSet
+
+OUTLIERS_NAMED = 5
+SUSPECTS_DRAWN = 128  # two sheets; the CSV has all
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    command = new_parser(
+        "oddities",
+        "List pictures that are unlike all others, labels that the neighbours of a picture contradict, and the most "
+        "typical pictures of each class. Nothing is changed.",
+        ["engine oddities photos.dinoviz", "engine oddities photos.dinoviz --set 2 --write odd/ --json"],
+    )
+    command.add_argument("project", type=Path, help="a project with features")
+    command.add_argument("--set", help="number or model of the set of features (by default the one used last)")
+    command.add_argument("--write", type=Path, metavar="DIR", help="also write contact sheets and CSVs there")
+    command.set_defaults(run=run)
+    return command
+
+
+def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
+    """Find the oddities, keep them with the set, and list them."""
+    with Project.at(arguments.project) as project:
+        features = project.features(arguments.set)
+        pictures = {picture.id: picture for picture in project.pictures()}
+        root, labels = project.pictures_folder, project.labels()
+    found = find_oddities(features, table_of(features, tell), labels, _copies(features, pictures, tell), tell)
+    keep_oddities(features, found)
+    sheets = _write(arguments.write, found, pictures, root, tell) if arguments.write else None
+    data = {
+        "set": features.folder.name,
+        **{name: value for name, value in asdict(found).items() if name != "made_from"},
+        "paths": {number: pictures[number].path for number in _listed(found)},
+        "sheets": [str(page) for page in sheets.pages] if sheets else [],
+    }
+    return Outcome(data, "\n".join([str(features.folder), *_in_words(found, pictures, sheets)]))
+
+
+def _copies(features: FeatureSet, pictures: Mapping[int, Picture], tell: Tell) -> Duplicates:
+    """Return the duplicates that were found last, or find them."""
+    try:
+        return read_duplicates(features)
+    except BadInput:
+        return duplicates_of(features, pictures, tell)
+
+
+def _listed(found: Oddities) -> list[int]:
+    """Return the ids of all pictures that are named."""
+    named = {outlier.picture for outlier in found.outliers} | {suspect.picture for suspect in found.suspects}
+    named |= {suspect.copy for suspect in found.suspects if suspect.copy is not None}
+    return sorted(named.union(*(prototypes.pictures for prototypes in found.prototypes)))
+
+
+def _in_words(found: Oddities, pictures: Mapping[int, Picture], sheets: SheetFiles | None) -> list[str]:
+    lines = [f"  {found.n_pictures:,} pictures, {found.n_standing_out:,} stand out as unlike all others"]
+    shown = max(OUTLIERS_NAMED, min(found.n_standing_out, NAMED))
+    lines += [f"    {row.score:5.1f}  {pictures[row.picture].path}" for row in found.outliers[:shown]]
+    if found.n_judged:
+        n_copies = sum(suspect.copy is not None for suspect in found.suspects)
+        lines.append(
+            f"  {len(found.suspects):,} of {found.n_judged:,} labels in doubt, {n_copies:,} of them by a copy with "
+            "another label; the most doubtful first:"
+        )
+        lines += [f"    {_doubt(suspect)}  {pictures[suspect.picture].path}" for suspect in found.suspects[:NAMED]]
+    else:
+        lines.append("  no labels to judge")
+    lines.append("  most typical:")
+    for prototypes in found.prototypes[:NAMED]:
+        name = "all pictures" if prototypes.label is None else prototypes.label
+        lines.append(f"    {name}: {pictures[prototypes.pictures[0]].path}")
+    if len(found.prototypes) > NAMED:
+        lines.append(f"    … and {len(found.prototypes) - NAMED:,} more classes, see --json")
+    if sheets:
+        lines += [f"  {page}" for page in sheets.pages]
+        lines += [f"  grey on the sheets: {path}: {problem}" for path, problem in sheets.unreadable]
+    return lines
+
+
+def _doubt(suspect: Suspect) -> str:
+    why = f"copy of {suspect.copy}" if suspect.copy is not None else f"{suspect.confidence:.0%} of votes"
+    return f"{suspect.label} → {suspect.likely} ({why})"
+
+
+def _brief(suspect: Suspect) -> str:
+    return f"{suspect.label} > {suspect.likely} " + (
+        "copy" if suspect.copy is not None else f"{suspect.confidence:.0%}"
+    )
+
+
+def _write(folder: Path, found: Oddities, pictures: Mapping[int, Picture], root: Path, tell: Tell) -> SheetFiles:
+    """Write the lists as CSV and as contact sheets."""
+    _write_tables(made_folder(folder), found, pictures, tell)
+    doubts = [Cell(path=root / pictures[row.picture].path, caption=_brief(row)) for row in found.suspects]
+    apart = [
+        Cell(
+            path=root / pictures[row.picture].path,
+            caption=", ".join(filter(None, [f"{row.score:.1f}", pictures[row.picture].label])),
+            group=1 if row.stands_out else None,
+        )
+        for row in found.outliers
+    ]
+    typical = [
+        Cell(path=root / pictures[number].path, caption=prototypes.label or "", group=i)
+        for i, prototypes in enumerate(found.prototypes)
+        for number in prototypes.pictures
+    ]
+    columns = max((len(prototypes.pictures) for prototypes in found.prototypes), default=1)
+    below = "label > what the neighbours say, the most doubtful first"
+    covering = "the most central of each class, then those that cover the rest"
+    sheets = [
+        Sheet(stem="labels", title="Labels in doubt", subtitle=below, cells=doubts[:SUSPECTS_DRAWN]),
+        Sheet(stem="outliers", title="Pictures unlike others", subtitle="the most isolated first", cells=apart),
+        Sheet(stem="prototypes", title="Typical pictures", subtitle=covering, cells=typical, columns=columns),
+    ]
+    return write_sheets(sheets, folder, tell)
+
+
+def _write_tables(folder: Path, found: Oddities, pictures: Mapping[int, Picture], tell: Tell) -> None:
+    tables: dict[str, tuple[list[str], list[list[object]]]] = {
+        "labels": (
+            ["picture", "path", "label", "likely", "confidence", "own", "copy", "copy_likeness"],
+            [
+                [s.picture, pictures[s.picture].path, s.label, s.likely, s.confidence, s.own, s.copy, s.copy_likeness]
+                for s in found.suspects
+            ],
+        ),
+        "outliers": (
+            ["picture", "path", "isolation", "score", "stands_out"],
+            [[o.picture, pictures[o.picture].path, o.isolation, o.score, o.stands_out] for o in found.outliers],
+        ),
+        "prototypes": (
+            ["label", "rank", "picture", "path"],
+            [
+                [prototypes.label, rank, number, pictures[number].path]
+                for prototypes in found.prototypes
+                for rank, number in enumerate(prototypes.pictures, start=1)
+            ],
+        ),
+    }
+    for name, (header, rows) in tables.items():
+        write_csv(folder / f"{name}.csv", header, rows)
+        tell(Made(what="table", path=str(folder / f"{name}.csv")))

@@ -1,0 +1,281 @@
+"""``engine search``: the pictures of a project that are like others, or that hold a part of one."""
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.commands import Outcome, new_parser
+from engine.errors import BadInput, BadRecipe, BadWeights, UnreadablePicture
+from engine.finding.explain import explain
+from engine.images import content_hash, open_rgb
+from engine.machine import find_device, make_cpu_fast
+from engine.models.weights import load_backbone
+from engine.project import Project
+from engine.protocol import Made, Tell
+from engine.questions import Hit, Hits, Part, PartHit, PartHits, Similar
+from engine.seeing.drawing import Picture, Tile, boxed, heatmap, overlay, sheet, within, write_png
+from engine.seeing.embed import Embedder
+from engine.seeing.files import stems
+from engine.seeing.grid import Box, Grid
+from engine.seeing.showings import patches_of, show_part
+from engine.serve.client import ServiceProcess
+from engine.sets import FeatureSet, hash_words
+
+WANTED = 20
+WHY_PX = 640
+"""Longest side of a picture in an explanation."""
+SHOWN_PX = 260
+"""Longest side of a picture on the sheet of all results."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    command = new_parser(
+        "search",
+        "Find the pictures of a project that are like others, or, with a box, that hold a part of one and where.",
+        [
+            "engine search photos.dinoviz --image q.jpg",
+            "engine search photos.dinoviz --image a.jpg --image b.jpg --any -k 50 --json",
+            "engine search photos.dinoviz --image q.jpg --box 120,80,60,90 --why why/",
+        ],
+    )
+    command.add_argument("project", type=Path, help="a project whose pictures are embedded")
+    command.add_argument(
+        "--image", type=Path, action="append", required=True, help="picture to look for, in the project or not; again"
+    )
+    command.add_argument("--any", action="store_true", help="near to any of several pictures, not to their mean")
+    command.add_argument("--box", help="part of the picture to look for: left,top,width,height in pixels")
+    command.add_argument("-k", type=int, default=WANTED, help=f"pictures wanted (default {WANTED})")
+    command.add_argument("--out", type=Path, help="write one picture with all results to this .png")
+    command.add_argument("--why", type=Path, help="folder for one picture a result that shows what they share")
+    command.add_argument("--set", help="number or model of a set of features (default: the last used)")
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    command.set_defaults(run=run)
+    return command
+
+
+@dataclass(slots=True)
+class _Seer:
+    """The backbone of a set, loaded when something is not in the set."""
+
+    features: FeatureSet
+    device: str
+    _embedder: Embedder | None = field(default=None)
+
+    @property
+    def embedder(self) -> Embedder:
+        """Sees as the pictures of the set were seen.
+
+        Raises:
+            BadWeights: the backbone is another one by now.
+        """
+        if self._embedder is None:
+            plan = self.features.plan
+            backbone = load_backbone(plan.model)
+            if backbone.sha256 != plan.model_sha256:
+                raise BadWeights(
+                    f"'{plan.model}' is not the backbone any more that this set was made with.",
+                    f"Make a set with the one of now: engine embed PROJECT --model {plan.model}.",
+                )
+            machine = find_device(self.device)
+            if machine.device == "cpu":
+                make_cpu_fast()
+            self._embedder = Embedder(backbone, plan, torch.device(machine.device))
+        return self._embedder
+
+    def patches(self, row: int | None, picture_YX3: Picture) -> NDArray[np.floating]:
+        """Return the features of the patches of a whole picture, as kept where they are."""
+        plan = self.features.plan
+        if row is not None and plan.has_patches and plan.view == "whole":
+            return self.features.patches_of(row)
+        return patches_of(self.embedder, picture_YX3)
+
+
+def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
+    """Search, and draw what was found where that is asked for."""
+    if not arguments.k >= 1:
+        raise BadRecipe(f"{arguments.k} pictures cannot be wanted.", "Ask for 1 or more.")
+    with Project.at(arguments.project) as project:
+        features = project.features(arguments.set)
+        seer = _Seer(features, arguments.device)
+        known = {path: _row_of(project, features, path) for path in arguments.image}
+        with tempfile.TemporaryDirectory() as folder:
+            if arguments.box:
+                question: Part | Similar = _part(arguments, features, seer, Path(folder))
+            else:
+                question = _similar(arguments, features, seer, known, Path(folder))
+            service = ["search", "--project", str(arguments.project), "--set", str(int(features.folder.name))]
+            with ServiceProcess([*service, "--cache", folder]) as search:
+                answer = search.ask(question)
+        assert isinstance(answer, Hits | PartHits)
+        made = _draw(arguments, project, seer, known, answer.hits)
+        for path in made:
+            tell(Made(what="picture", path=str(path)))
+        return _outcome(project, answer.hits, made)
+
+
+def _row_of(project: Project, features: FeatureSet, path: Path) -> int | None:
+    """Return the row of a picture that is in the set as it is on the disk now; None for any other."""
+    try:
+        inside = path.resolve().relative_to(project.pictures_folder.resolve()).as_posix()
+    except ValueError:
+        return None
+    ids = [number for number, known in project.paths().items() if known == inside]
+    if not ids:
+        return None
+    row = features.row_of(ids[0])
+    is_same = tuple(features.rows["hash"][row].tolist()) == hash_words(content_hash(path))
+    return row if is_same and features.is_seen_N[row] else None
+
+
+def _similar(
+    arguments: argparse.Namespace, features: FeatureSet, seer: _Seer, known: dict[Path, int | None], folder: Path
+) -> Similar:
+    """Ask for what is like pictures: by their rows where they are in the set, by their features where not."""
+    strangers = [path for path, row in known.items() if row is None]
+    vectors = None
+    if strangers:
+        seen = next(seer.embedder.blocks([strangers], workers=1))
+        for place, problem in seen.problems.items():
+            raise BadInput(f"'{strangers[place]}' cannot be read: {problem}.", "Check the path.")
+        vectors = folder / "asked.npy"
+        np.save(vectors, seen.block.vectors_ND, allow_pickle=False)
+    ids = tuple(int(features.ids_N[row]) for row in known.values() if row is not None)
+    return Similar(pictures=ids, vectors=vectors, how="any" if arguments.any else "mean", most=arguments.k)
+
+
+def _part(arguments: argparse.Namespace, features: FeatureSet, seer: _Seer, folder: Path) -> Part:
+    """Ask where a part of a picture is found.
+
+    Raises:
+        BadRecipe: more than one picture, or no box.
+        BadInput: the picture cannot be read, or the set cannot be searched by parts.
+    """
+    if len(arguments.image) > 1:
+        raise BadRecipe("A box is a part of one picture.", "Name one picture with --image.")
+    if not features.plan.has_patches or features.plan.view != "whole":
+        raise BadInput(
+            f"The set {features.folder.name} holds no patches of whole pictures.",
+            "Make one that does: engine embed PROJECT --patches; then engine index PROJECT.",
+        )
+    picture_YX3 = _read(arguments.image[0])
+    templates = show_part(seer.embedder, picture_YX3, _box(arguments.box))
+    templates.write(folder / "part.npz")
+    return Part(templates=folder / "part.npz", most=arguments.k)
+
+
+def _box(text: str) -> Box:
+    """Return left,top,width,height as top, left, bottom, right."""
+    try:
+        left, top, width, height = (float(word) for word in text.split(","))
+    except ValueError as problem:
+        raise BadRecipe(f"'{text}' is no box.", "Write left,top,width,height in pixels: 120,80,60,90.") from problem
+    return top, left, top + height, left + width
+
+
+def _read(path: Path) -> Picture:
+    try:
+        return open_rgb(path)
+    except UnreadablePicture as problem:
+        raise BadInput(f"'{path}' cannot be read: {problem.message}.", "Check the path.") from problem
+
+
+def _draw(
+    arguments: argparse.Namespace,
+    project: Project,
+    seer: _Seer,
+    known: dict[Path, int | None],
+    hits: Sequence[Hit | PartHit],
+) -> list[Path]:
+    """Write the pictures that were asked for, and return their paths."""
+    made: list[Path] = []
+    asked = arguments.image[0]
+    asked_YX3 = _read(asked) if arguments.out or arguments.why else np.zeros((1, 1, 3), np.uint8)
+    box = _box(arguments.box) if arguments.box else None
+    found = [project.pictures_folder / hit.picture for hit in hits]
+    if arguments.out:
+        tiles = [Tile(_shown(asked_YX3, box, SHOWN_PX), "looked for")]
+        for hit, path in zip(hits, found, strict=True):
+            tiles.append(Tile(_shown(_read(path), _box_of(hit), SHOWN_PX), f"{hit.likeness:.3f}  {hit.picture}"))
+        drawing = sheet(tiles, title=f"Like {asked.name}", subtitle=_subtitle(seer.features), side_px=SHOWN_PX)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_png(arguments.out, drawing)
+        made.append(arguments.out)
+    if arguments.why:
+        arguments.why.mkdir(parents=True, exist_ok=True)
+        asked_RCW = seer.patches(known[asked], asked_YX3)
+        for rank, (hit, path, stem) in enumerate(zip(hits, found, stems(found), strict=True), start=1):
+            target = arguments.why / f"{rank:03d}-{stem}.png"
+            write_png(target, _why(seer, asked_YX3, asked_RCW, box, hit, path))
+            made.append(target)
+    return made
+
+
+def _why(
+    seer: _Seer, asked_YX3: Picture, asked_RCW: NDArray[np.floating], box: Box | None, hit: Hit | PartHit, path: Path
+) -> Picture:
+    """Draw what a picture that was looked for and one that was found have in each other."""
+    found_YX3 = _read(path)
+    found_RCW = seer.patches(seer.features.row_of(hit.id), found_YX3)
+    shared = explain(asked_RCW, found_RCW)
+    tiles = [
+        Tile(_shown(asked_YX3, box, WHY_PX), "looked for"),
+        Tile(_heated(seer, asked_YX3, shared.one_RC, box), "what of it is in the other"),
+        Tile(_shown(found_YX3, _box_of(hit), WHY_PX), hit.picture),
+        Tile(_heated(seer, found_YX3, shared.other_RC, _box_of(hit)), "what of it is in the one looked for"),
+    ]
+    subtitle = f"cosine {hit.likeness:.3f} · bright: a patch's best cosine in the other picture, 0 to 1"
+    return sheet(tiles, title="Why is this found", subtitle=subtitle, columns=2, side_px=WHY_PX)
+
+
+def _heated(seer: _Seer, picture_YX3: Picture, map_RC: NDArray[np.float32], box: Box | None) -> Picture:
+    plan = seer.features.plan
+    grid = Grid.of(picture_YX3.shape[:2], patch=plan.patch, side=plan.side)
+    canvas_YX3 = within(picture_YX3, WHY_PX)
+    drawn_YX3 = overlay(canvas_YX3, heatmap(map_RC, grid, canvas_YX3.shape[:2], span=(0.0, 1.0), is_smooth=True))
+    return _boxed(drawn_YX3, picture_YX3.shape[:2], box)
+
+
+def _shown(picture_YX3: Picture, box: Box | None, side_px: int) -> Picture:
+    return _boxed(within(picture_YX3, side_px), picture_YX3.shape[:2], box)
+
+
+def _boxed(canvas_YX3: Picture, size: tuple[int, ...], box: Box | None) -> Picture:
+    """Outline a box of a picture of some size on a smaller copy of it."""
+    if box is None:
+        return canvas_YX3
+    shares = [edge / length for edge, length in zip(box, (*size[:2], *size[:2]), strict=True)]
+    height, width = canvas_YX3.shape[:2]
+    return boxed(canvas_YX3, (shares[0] * height, shares[1] * width, shares[2] * height, shares[3] * width))
+
+
+def _box_of(hit: Hit | PartHit) -> Box | None:
+    return hit.box if isinstance(hit, PartHit) else None
+
+
+def _subtitle(features: FeatureSet) -> str:
+    return f"set {features.folder.name} · {features.plan.model} · {features.plan.side} px · cosine"
+
+
+def _outcome(project: Project, hits: Sequence[Hit | PartHit], made: Sequence[Path]) -> Outcome:
+    rows = []
+    for hit in hits:
+        row = {**dataclasses.asdict(hit), "picture": str(project.pictures_folder / hit.picture)}
+        if isinstance(hit, PartHit):
+            top, left, bottom, right = hit.box
+            row["box"] = [round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)]
+        rows.append(row)
+    lines = [
+        f"{rank:4}  {hit.likeness:6.3f}  {hit.picture}"
+        + (f"  at {','.join(f'{edge:.0f}' for edge in row['box'])}" if isinstance(hit, PartHit) else "")
+        + ("  mirrored" if isinstance(hit, PartHit) and hit.is_mirrored else "")
+        for rank, (hit, row) in enumerate(zip(hits, rows, strict=True), start=1)
+    ]
+    return Outcome({"hits": rows, "made": [str(path) for path in made]}, "\n".join(lines) or "Nothing was found.")

@@ -1,0 +1,263 @@
+"""The map of a set's classes, one position a class, as in appendix H of DINO's paper.
+
+    sets/0001/
+      map-classes.npy    (C, 2) float32
+      map-classes.json   names, counts, exemplars and how it was made; written last
+
+Letters after a name are its axes:
+    N rows of the set · L rows with a label · B rows of a block · C classes · D width of a vector · K components ·
+    k neighbours · 2 the plane
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from engine.errors import BadInput, BadRecipe
+from engine.finding.maps import clamped, lay_onto, write_array, write_json
+from engine.finding.projections import BLOCK_BYTES, NEIGHBOURS_PER_PERPLEXITY, Tsne, affinities, start_of_tsne
+from engine.protocol import Tell
+from engine.sets import FeatureSet
+from engine.timing import Pace
+
+COMPONENTS, PERPLEXITY, RATE, STEPS = 30, 20.0, 200.0, 5000
+"""DINO, Caron et al. 2021, appendix H. The learning rate is as openTSNE counts it."""
+EARLY = 250  # exaggerated steps among them; openTSNE's default
+BLOCK = 250  # steps between two looks at Stop
+LEAST = 4  # classes that can be laid out by their neighbours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassMapAbout:
+    """How a map of classes was made.
+
+    Args:
+        made_from: key of the set and of the labels.
+        names: of the classes, in the order of the positions.
+        counts: pictures of each.
+        nearest: id of the picture nearest to each class' mean.
+        perplexity: of t-SNE.
+        components: principal components of the means that count.
+        steps: that were asked for.
+        step: the one it was stopped at, or the last.
+        seed: of the start.
+        divergence: Kullback-Leibler.
+    """
+
+    made_from: str
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+    nearest: tuple[int, ...]
+    perplexity: float
+    components: int
+    steps: int
+    step: int
+    seed: int
+    divergence: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassMap:
+    """A map of classes: ``positions_C2`` float32, in the order of ``about.names``."""
+
+    about: ClassMapAbout
+    positions_C2: NDArray[np.float32]
+
+
+def read_class_map(features: FeatureSet, labels: Mapping[int, str]) -> ClassMap:
+    """Open the map of classes of a set.
+
+    Raises:
+        BadInput: there is none, or it is of other features or labels than now.
+    """
+    found = _kept(features)
+    if found is None:
+        raise BadInput(
+            f"The set '{features.folder.name}' has no map of classes.", "Make it: engine map PROJECT --classes"
+        )
+    if found.about.made_from != _key(features, labels):
+        raise BadInput(
+            "The map of classes is out of date: pictures or labels changed.",
+            "Make it again: engine map PROJECT --classes",
+        )
+    return found
+
+
+def _kept(features: FeatureSet) -> ClassMap | None:
+    try:
+        about = TypeAdapter(ClassMapAbout).validate_json((features.folder / "map-classes.json").read_bytes())
+        positions_C2 = np.load(features.folder / "map-classes.npy", allow_pickle=False)
+    except (OSError, ValidationError, ValueError):
+        return None
+    return ClassMap(about, positions_C2) if len(positions_C2) == len(about.names) else None
+
+
+def _key(features: FeatureSet, labels: Mapping[int, str]) -> str:
+    return hashlib.blake2b(repr((features.key, sorted(labels.items()))).encode(), digest_size=8).hexdigest()
+
+
+def label_codes(features: FeatureSet, labels: Mapping[int, str]) -> tuple[list[str], NDArray[np.int32]]:
+    """Return the names of the labels, sorted, and the number of each row's label, (N,) int32, -1 for none.
+
+    Only rows that were seen have one.
+    """
+    of_rows = [
+        labels.get(int(number)) if is_seen else None
+        for number, is_seen in zip(features.ids_N, features.is_seen_N, strict=True)
+    ]
+    names = sorted({name for name in of_rows if name is not None})
+    numbers = {name: number for number, name in enumerate(names)}
+    return names, np.array([-1 if name is None else numbers[name] for name in of_rows], np.int32)
+
+
+def make_class_map(
+    features: FeatureSet,
+    labels: Mapping[int, str],
+    tell: Tell,
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    seed: int = 0,
+    perplexity: float | None = None,
+    steps: int | None = None,
+) -> ClassMap:
+    """Lay out the classes by the means of their features: principal components, then t-SNE.
+
+    It is turned to lie on the one before it, by the names of the classes.
+
+    Args:
+        features: the set.
+        labels: class of each picture by its id; pictures without one do not count.
+        tell: is told of the progress, and that the perplexity was lowered where there are few classes.
+        should_stop: asked every `BLOCK` steps; the map so far is then kept.
+        seed: of the start.
+        perplexity: `PERPLEXITY` where absent.
+        steps: `STEPS` where absent.
+
+    Raises:
+        BadInput: there are fewer than `LEAST` classes.
+        BadRecipe: a value is out of its range.
+
+    Source: DINO, Caron et al. 2021, appendix H.
+    """
+    if steps is not None and steps < 1:
+        raise BadRecipe(f"{steps} steps cannot be made.", "Choose 1 or more.")
+    steps = steps or STEPS
+    names, codes_N = label_codes(features, labels)
+    if len(names) < LEAST:
+        raise BadInput(
+            f"The pictures have {len(names)} different labels; a map of classes takes {LEAST} or more.",
+            "Labels are the names of sub-folders; see engine scan --help.",
+        )
+    perplexity, notices = clamped(perplexity, PERPLEXITY, len(names) - 1, "classes", len(names))
+    for notice in notices:
+        tell(notice)
+    means_CD, counts_C = _class_means(features, codes_N, len(names))
+    reduced_CK = _reduced(means_CD)
+    positions_C2, step, divergence = _laid_out(reduced_CK, perplexity, steps, seed, tell, should_stop)
+    about = ClassMapAbout(
+        made_from=_key(features, labels),
+        names=tuple(names),
+        counts=tuple(int(count) for count in counts_C),
+        nearest=tuple(int(features.ids_N[row]) for row in _nearest_to(means_CD, features, codes_N)),
+        perplexity=perplexity,
+        components=reduced_CK.shape[1],
+        steps=steps,
+        step=step,
+        seed=seed,
+        divergence=divergence,
+    )
+    return _keep(features, about, _onto_the_last(features, names, positions_C2))
+
+
+def _onto_the_last(features: FeatureSet, names: list[str], positions_C2: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Turn the map to lie on the one that is there, by the classes that both have."""
+    before = _kept(features)
+    places = {name: place for place, name in enumerate(before.about.names)} if before else {}
+    ours = np.array([place for place, name in enumerate(names) if name in places], np.intp)
+    theirs = np.array([places[name] for name in names if name in places], np.intp)
+    return lay_onto(positions_C2, ours, before.positions_C2[theirs] if before else np.empty((0, 2)))
+
+
+def _keep(features: FeatureSet, about: ClassMapAbout, positions_C2: NDArray[np.float32]) -> ClassMap:
+    (features.folder / "map-classes.json").unlink(missing_ok=True)
+    write_array(features.folder / "map-classes.npy", positions_C2)
+    write_json(features.folder / "map-classes.json", TypeAdapter(ClassMapAbout).dump_json(about, indent=1))
+    return ClassMap(about, positions_C2)
+
+
+def _class_means(
+    features: FeatureSet, codes_N: NDArray[np.int32], n_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the mean of the features of each class and how many pictures it is of."""
+    import scipy.sparse
+
+    labelled_L = np.flatnonzero(codes_N >= 0)
+    sums_CD = np.zeros((n_classes, features.vectors_ND.shape[1]))
+    step = max(1, BLOCK_BYTES // (8 * features.vectors_ND.shape[1]))
+    for first in range(0, len(labelled_L), step):
+        rows_B = labelled_L[first : first + step]
+        which = (codes_N[rows_B], np.arange(len(rows_B)))
+        picked_CB = scipy.sparse.csr_matrix((np.ones(len(rows_B)), which), shape=(n_classes, len(rows_B)))
+        sums_CD += picked_CB @ features.vectors_ND[rows_B].astype(np.float64)
+    counts_C = np.bincount(codes_N[labelled_L], minlength=n_classes)
+    return sums_CD / counts_C[:, None], counts_C
+
+
+def _nearest_to(means_CD: NDArray[np.float64], features: FeatureSet, codes_N: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Return the row of each class that is nearest to its mean; the first of equals."""
+    labelled_L = np.flatnonzero(codes_N >= 0)
+    distances_L = np.empty(len(labelled_L))
+    step = max(1, BLOCK_BYTES // (8 * means_CD.shape[1]))
+    for first in range(0, len(labelled_L), step):
+        rows_B = labelled_L[first : first + step]
+        distances_L[first : first + step] = np.linalg.norm(
+            features.vectors_ND[rows_B] - means_CD[codes_N[rows_B]], axis=1
+        )
+    order = np.lexsort((labelled_L, distances_L, codes_N[labelled_L]))
+    firsts = np.unique(codes_N[labelled_L][order], return_index=True)[1]
+    return labelled_L[order][firsts]
+
+
+def _reduced(means_CD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the principal components of the means; each axis' largest loading is positive."""
+    n = min(COMPONENTS, len(means_CD) - 1, means_CD.shape[1])
+    left_CC, lengths_C, axes_CD = np.linalg.svd(means_CD - means_CD.mean(axis=0), full_matrices=False)
+    largest = axes_CD[np.arange(len(axes_CD)), np.abs(axes_CD).argmax(axis=1)]
+    return np.asarray((left_CC * lengths_C * np.where(largest < 0, -1.0, 1.0))[:, :n])
+
+
+def _laid_out(
+    reduced_CK: NDArray[np.float64],
+    perplexity: float,
+    steps: int,
+    seed: int,
+    tell: Tell,
+    should_stop: Callable[[], bool],
+) -> tuple[NDArray[np.float64], int, float]:
+    """Return positions, the step reached and the divergence there."""
+    from scipy.spatial import KDTree
+
+    k = min(len(reduced_CK) - 1, int(NEIGHBOURS_PER_PERPLEXITY * perplexity))
+    far_Ck, near_Ck = KDTree(reduced_CK).query(reduced_CK, k + 1)
+    near_Ck, far_Ck = near_Ck[:, 1:].astype(np.int32), far_Ck[:, 1:].astype(np.float32)
+    start_C2 = np.pad(reduced_CK, ((0, 0), (0, 1)))[:, :2].astype(np.float32)
+    tsne = Tsne(
+        affinities(near_Ck, far_Ck, perplexity, 1),
+        early=min(EARLY, steps),
+        threads=1,
+        learning_rate=RATE,
+        start_S2=start_of_tsne(start_C2, seed),
+    )
+    pace = Pace("laying out classes by t-SNE", steps, "steps", tell)
+    divergence = float("nan")
+    while tsne.step < steps:
+        end = min(EARLY, steps) if tsne.step < EARLY else steps
+        divergence = tsne.advance(min((tsne.step // BLOCK + 1) * BLOCK, end))
+        pace.reached(tsne.step, f"divergence {divergence:.3f}")
+        if should_stop():
+            break
+    return tsne.state.positions_S2.copy(), tsne.step, divergence
