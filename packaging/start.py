@@ -22,7 +22,7 @@ CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 STAMP = VENV / "dinoviz-set-up"
 OLDEST_PYTHON = (3, 11)
 EXIT_INTERRUPTED = 130
-EXTRAS = {"demo": "", "engine": "", "test": "[test,heif]"}
+EXTRAS = {"demo": "", "engine": "", "test": "[test,heif,exports-test]"}
 
 # What the wheels expect of the system, and the Debian package it is in.
 SYSTEM_LIBRARIES = {
@@ -137,7 +137,7 @@ def fingerprint() -> str:
 def can_load() -> bool:
     """Load the packages with native parts; where one fails, name the system libraries that are missing."""
     loading = subprocess.run(
-        [str(PYTHON), "-c", "import cv2, torch, PIL.Image"], capture_output=True, text=True, check=False
+        [str(PYTHON), "-c", "import cv2, faiss, torch, PIL.Image"], capture_output=True, text=True, check=False
     )
     if loading.returncode == 0:
         return True

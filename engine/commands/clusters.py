@@ -1,7 +1,6 @@
 """``engine clusters``: groups of pictures that are alike, found without labels."""
 
 import argparse
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -62,7 +61,6 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         BadRecipe: arguments contradict each other, or are no numbers.
     """
     number = _number(arguments)
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in engine map
     begun = time.monotonic()
     with Project.at(arguments.project) as project:
         features = project.features(arguments.set)

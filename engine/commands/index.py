@@ -9,6 +9,7 @@ from engine.commands import Outcome, StopSignal, new_parser, size_in_words, time
 from engine.errors import Stopped
 from engine.finding.index import EXACT_UP_TO, FEW, MANY, is_done, make_index
 from engine.finding.neighbours import NeighbourTable, read_neighbours
+from engine.finding.parts import PartsAbout, current_parts, make_part_index
 from engine.project import Project
 from engine.protocol import Noticed, Tell
 from engine.sets import FeatureSet
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     command = new_parser(
         "index",
         "Find the nearest neighbours of every picture by its features, and keep them with the set: maps, duplicates, "
-        "oddities and search use them. Ctrl-C keeps what is done; run again, it goes on.",
+        "oddities and search use them; where patches were kept, index these too. Ctrl-C keeps what is done; run again, it goes on.",
         ["engine index photos.dinoviz", "engine index photos.dinoviz --set 2 --neighbours 150 --json"],
     )
     command.add_argument("project", type=Path, help="a project with features")
@@ -52,20 +53,22 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     with Project.at(arguments.project) as project:
         features = project.features(arguments.set)
     asked = {"method": arguments.method, "k": arguments.neighbours}
-    if not arguments.again and is_done(features, **asked):
-        return _outcome(features, read_neighbours(features), None)
+    has_parts = features.plan.has_patches and features.is_seen_N.any()
+    if not arguments.again and is_done(features, **asked) and (not has_parts or current_parts(features)):
+        return _outcome(features, read_neighbours(features), current_parts(features), None)
     begun = time.monotonic()
     with StopSignal() as stop:
         try:
             table = make_index(features, tell, stop.is_set, **asked, again=arguments.again)
+            parts = make_part_index(features, tell, stop.is_set, again=arguments.again) if has_parts else None
         except Stopped as stopped:
             text = "Stopped; what is done is kept."
             tell(Noticed(level="info", text=text, hint=f"Go on with: engine index {arguments.project}"))
             raise Stopped(stop.number or 2) from stopped
-    return _outcome(features, table, time.monotonic() - begun)
+    return _outcome(features, table, parts, time.monotonic() - begun)
 
 
-def _outcome(features: FeatureSet, table: NeighbourTable, seconds: float | None) -> Outcome:
+def _outcome(features: FeatureSet, table: NeighbourTable, parts: PartsAbout | None, seconds: float | None) -> Outcome:
     about, n_seen = table.about, int(features.is_seen_N.sum())
     data = {
         "set": features.folder.name,
@@ -74,12 +77,15 @@ def _outcome(features: FeatureSet, table: NeighbourTable, seconds: float | None)
         "method": about.method,
         "k": about.k,
         "recall": about.recall,
+        "patches": parts.patches if parts else 0,
         "was_there": seconds is None,
         "seconds": None if seconds is None else round(seconds, 2),
         "peak_memory_bytes": peak_memory_bytes(),
     }
     how = "exactly" if about.method == "exact" else f"by a graph, {about.recall:.1%} of the true ones"
     lines = [f"{features.folder}", f"  {about.k} nearest neighbours of {n_seen:,} pictures, {how}"]
+    if parts:
+        lines.append(f"  {parts.patches:,} patches, to search by parts")
     if seconds is None:
         lines.append("  up to date; nothing was done")
     else:

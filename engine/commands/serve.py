@@ -5,7 +5,6 @@ other then hold each other up: beside six busy processes a core, a pass took 7.4
 """
 
 import argparse
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,7 +76,6 @@ def _add_common(service: argparse.ArgumentParser) -> None:
 
 def run_vision(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Answer questions about pictures until Stop."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by OpenMP when torch is loaded
     with _resident(arguments, VISION) as (channel, files):
         from engine.machine import find_device  # only now, as torch is slow to load, and questions come already
         from engine.serve.vision import Vision

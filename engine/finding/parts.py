@@ -10,8 +10,8 @@ A set's folder holds ``parts.faiss``, the index; ``parts-mean.npy``; and ``parts
 which is loaded where it is used.
 
 Letters after a name are its axes:
-    P patches · B patches of a block · Q patches asked about · N rows of the set · W width of the backbone · k neighbours
-    R C rows and columns of patches of a picture · r c of a template
+    P patches · B patches of a block · Q patches asked about · N rows of the set · W width of the backbone
+    k neighbours · R C rows and columns of patches of a picture · r c of a template
 """
 
 import json
@@ -100,7 +100,7 @@ def make_part_index(
         DiskFull: there is no room.
         Stopped: as asked; the finished blocks are kept.
     """
-    if not again and (there := _current(features)):
+    if not again and (there := current_parts(features)):
         return there
     folder, seen = features.folder, _seen(features)
     n_patches = int(_counts(features)[seen].sum())
@@ -124,7 +124,8 @@ def make_part_index(
     return about
 
 
-def _current(features: FeatureSet) -> PartsAbout | None:
+def current_parts(features: FeatureSet) -> PartsAbout | None:
+    """Return how the index of a set's patches was made, None where there is none of the features of now."""
     try:
         about = TypeAdapter(PartsAbout).validate_json((features.folder / ABOUT).read_bytes())
     except (OSError, ValidationError):
@@ -253,7 +254,7 @@ class PartSearcher:
         Raises:
             BadInput: it has none, or one of other features than it holds now.
         """
-        if _current(features) is None:
+        if current_parts(features) is None:
             raise BadInput("The patches of this set are not indexed.", "Index them: engine index PROJECT.")
         import faiss
 

@@ -57,9 +57,8 @@ def main() -> int:
         first += is_it
     good = np.mean(np.array(overlaps) >= 0.5)
     print(f"{len(features):,} photos at {features.plan.side} px, {n} boxes, {features.plan.model}")
-    print(
-        f"right photo first {first / n:.1%}; and its box at Jaccard 0.5 or more {good:.1%}; median {np.median(overlaps):.2f}"
-    )
+    print(f"right photo first {first / n:.1%}; and its box at Jaccard 0.5 or more {good:.1%}")
+    print(f"median Jaccard index {np.median(overlaps):.2f}")
     print(f"seeing {np.median(seeing_s):.2f} s, searching {np.median(searching_s):.2f} s a box (median)")
     return 0
 
