@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     command = new_parser(
         "index",
         "Find the nearest neighbours of every picture by its features, and keep them with the set: maps, duplicates, "
-        "oddities and search use them; where patches were kept, index these too. Ctrl-C keeps what is done; run again, it goes on.",
+        "oddities and search use them; where patches were kept, index these too. Ctrl-C keeps what is done.",
         ["engine index photos.dinoviz", "engine index photos.dinoviz --set 2 --neighbours 150 --json"],
     )
     command.add_argument("project", type=Path, help="a project with features")
