@@ -26,6 +26,7 @@ class Template:
 
     Args:
         patches_RCW: their features, float32.
+        is_part_RC: bool, False for patches within the box of the part that are none of it; at least one is True.
         edges: top, left, bottom and right of the part itself, in patches from the top left of the grid; a part seldom
             ends where a patch does.
         scale: size at which it was shown, 1 where it is that of the set.
@@ -33,6 +34,7 @@ class Template:
     """
 
     patches_RCW: NDArray[np.float32]
+    is_part_RC: NDArray[np.bool_]
     edges: tuple[float, float, float, float]
     scale: float
     is_mirrored: bool
@@ -48,6 +50,7 @@ class Templates:
         """Write a .npz file, whole or not at all."""
         arrays = {
             "patches_PW": np.concatenate([t.patches_RCW.reshape(-1, t.patches_RCW.shape[-1]) for t in self.all]),
+            "is_part_P": np.concatenate([t.is_part_RC.ravel() for t in self.all]),
             "grids_T2": np.array([t.patches_RCW.shape[:2] for t in self.all]),
             "edges_T4": np.array([t.edges for t in self.all]),
             "scales_T": np.array([t.scale for t in self.all]),
@@ -67,23 +70,29 @@ class Templates:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 grids, patches_PW = file["grids_T2"], file["patches_PW"]
                 ends = np.cumsum(grids.prod(axis=1))
-                parts = np.split(patches_PW, ends[:-1])
-                rest = zip(file["edges_T4"], file["scales_T"], file["is_mirrored_T"], strict=True)
-                return cls(tuple(_template(part, grid, *of) for part, grid, of in zip(parts, grids, rest, strict=True)))
+                columns = (
+                    np.split(patches_PW, ends[:-1]),
+                    np.split(file["is_part_P"], ends[:-1]),
+                    *(grids, file["edges_T4"], file["scales_T"], file["is_mirrored_T"]),
+                )
+                return cls(tuple(_template(*row) for row in zip(*columns, strict=True)))
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, IndexError) as problem:
             raise BadInput(f"'{path}' holds no part to look for: {problem}.") from problem
 
 
 def _template(
     patches_PW: NDArray[np.float32],
+    is_part_P: NDArray[np.bool_],
     grid: Sequence[int],
     edges: NDArray[np.float64],
     scale: np.float64,
     is_mirrored: np.bool_,
 ) -> Template:
     top, left, bottom, right = (float(edge) for edge in edges)
+    rows, cols = (int(length) for length in grid)
     return Template(
-        patches_RCW=patches_PW.reshape(*(int(length) for length in grid), -1),
+        patches_RCW=patches_PW.reshape(rows, cols, -1),
+        is_part_RC=is_part_P.reshape(rows, cols),
         edges=(top, left, bottom, right),
         scale=float(scale),
         is_mirrored=bool(is_mirrored),

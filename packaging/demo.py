@@ -1,4 +1,4 @@
-"""The five-minute tour: the bundled photos, the bundled backbone, a visible minute of training, before and after.
+"""The five-minute tour on the bundled photos: train, look before and after, then find, map and colour them.
 
 Run by ``python3 packaging/start.py demo``. Needs no network. Every step is the command a person would type; it is
 printed before it runs.
@@ -23,6 +23,7 @@ OUT = ROOT / "demo-output"
 SHOWN = ("hat", "shoes", "dress", "outwear")  # folders whose first photo is looked at; upright ones fill the rows
 EPOCHS = 120  # about a minute
 SIDE = "128"  # px; the bundled backbone learnt from crops of 48
+PART = ("shoes", "0.15,0.35,0.3,0.3")  # folder of the photo of which a part is looked for; left, top, width, height
 KEPT = "0.6"  # share of the attention that a mask holds
 TILE_PX = 240
 
@@ -43,8 +44,38 @@ def main() -> int:
         if code := _run(step):
             return code
     picture = _before_and_after(shown)
-    _say_what_there_is(trained, picture, time.monotonic() - begun)
+    for step in _finds(project, str(trained), shown):
+        if code := _run(step):
+            return code
+    _say_what_there_is(trained, project, picture, time.monotonic() - begun)
     return 0
+
+
+def _finds(project: Path, model: str, shown: list[Path]) -> list[list[str]]:
+    """Return the commands that find, map and colour the photos."""
+    name, shares = PART
+    photo = sorted((PHOTOS / name).glob("*.jpg"))[0]
+    rows, cols = open_rgb(photo).shape[:2]
+    sizes = (cols, rows, cols, rows)
+    box = ",".join(f"{float(share) * size:.0f}" for share, size in zip(shares.split(","), sizes, strict=True))
+    return [
+        ["embed", str(project), "--model", model, "--patches", "--side", SIDE],
+        ["index", str(project)],
+        ["map", str(project), "--out", str(OUT)],
+        ["search", str(project), "--image", str(photo), "--box", box, "-k", "9", "--out", str(OUT / "part-found.png")],
+        [
+            "look",
+            "patches",
+            *map(str, shown),
+            "--model",
+            model,
+            "--side",
+            SIDE,
+            "--together",
+            "--out",
+            str(OUT / "patches"),
+        ],
+    ]
 
 
 def _looks(shown: list[Path], model: str, when: str) -> list[list[str]]:
@@ -88,7 +119,7 @@ def _read(path: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def _say_what_there_is(trained: Path, picture: Path, seconds: float) -> None:
+def _say_what_there_is(trained: Path, project: Path, picture: Path, seconds: float) -> None:
     events = [json.loads(line) for line in (trained / "events.jsonl").read_text().splitlines()]
     losses = [event["values"]["loss"] for event in events if "loss" in event.get("values", {})]
     areas = json.loads((OUT / "masks-after" / "masks.json").read_text())["pictures"]
@@ -101,7 +132,11 @@ def _say_what_there_is(trained: Path, picture: Path, seconds: float) -> None:
         f"  before and after   {picture}",
         f"  attention, heads   {OUT / 'attention-after'}",
         f"  masks and areas    {OUT / 'masks-after'}",
+        f"  all on a map       {OUT / 'map-tsne-thumbnails.png'}",
+        f"  a part, found      {OUT / 'part-found.png'}",
+        f"  patches, coloured  {OUT / 'patches' / 'patches-sheet.png'}",
         f"  the run            {trained}",
+        f"  the project        {project}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 

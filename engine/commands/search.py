@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.commands import Outcome, new_parser
+from engine.commands.looking import whole_numbers
 from engine.errors import BadInput, BadRecipe, BadWeights, UnreadablePicture
 from engine.finding.explain import explain
 from engine.images import content_hash, open_rgb
@@ -24,7 +25,7 @@ from engine.seeing.drawing import Picture, Tile, boxed, heatmap, overlay, sheet,
 from engine.seeing.embed import Embedder
 from engine.seeing.files import stems
 from engine.seeing.grid import Box, Grid
-from engine.seeing.showings import patches_of, show_part
+from engine.seeing.showings import part_of_patches, patches_of, show_part
 from engine.serve.client import ServiceProcess
 from engine.sets import FeatureSet, hash_words
 
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
             "engine search photos.dinoviz --image q.jpg",
             "engine search photos.dinoviz --image a.jpg --image b.jpg --any -k 50 --json",
             "engine search photos.dinoviz --image q.jpg --box 120,80,60,90 --why why/",
+            "engine search photos.dinoviz --image q.jpg --patch 10,12 --patch 10,13 --patch 11,13",
         ],
     )
     command.add_argument("project", type=Path, help="a project whose pictures are embedded")
@@ -52,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--any", action="store_true", help="near to any of several pictures, not to their mean")
     command.add_argument("--box", help="part of the picture to look for: left,top,width,height in pixels")
+    command.add_argument(
+        "--patch", action="append", help="or these patches of it, ROW,COLUMN as the set sees the picture; again"
+    )
     command.add_argument("-k", type=int, default=WANTED, help=f"pictures wanted (default {WANTED})")
     command.add_argument("--out", type=Path, help="write one picture with all results to this .png")
     command.add_argument("--why", type=Path, help="folder for one picture a result that shows what they share")
@@ -107,7 +112,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         seer = _Seer(features, arguments.device)
         known = {path: _row_of(project, features, path) for path in arguments.image}
         with tempfile.TemporaryDirectory() as folder:
-            if arguments.box:
+            if arguments.box or arguments.patch:
                 question: Part | Similar = _part(arguments, features, seer, Path(folder))
             else:
                 question = _similar(arguments, features, seer, known, Path(folder))
@@ -159,16 +164,36 @@ def _part(arguments: argparse.Namespace, features: FeatureSet, seer: _Seer, fold
         BadInput: the picture cannot be read, or the set cannot be searched by parts.
     """
     if len(arguments.image) > 1:
-        raise BadRecipe("A box is a part of one picture.", "Name one picture with --image.")
+        raise BadRecipe("A part is looked for of one picture.", "Name one picture with --image.")
     if not features.plan.has_patches or features.plan.view != "whole":
         raise BadInput(
             f"The set {features.folder.name} holds no patches of whole pictures.",
             "Make one that does: engine embed PROJECT --patches; then engine index PROJECT.",
         )
     picture_YX3 = _read(arguments.image[0])
-    templates = show_part(seer.embedder, picture_YX3, _box(arguments.box))
+    templates = show_part(seer.embedder, picture_YX3, *_asked_part(arguments, features, picture_YX3.shape[:2]))
     templates.write(folder / "part.npz")
     return Part(templates=folder / "part.npz", most=arguments.k)
+
+
+def _asked_part(
+    arguments: argparse.Namespace, features: FeatureSet, size: tuple[int, ...]
+) -> tuple[Box, NDArray[np.bool_] | None]:
+    """Return the box around the part that is looked for, and its pixels where it is not all of the box.
+
+    Raises:
+        BadRecipe: there is no such part.
+    """
+    if not arguments.patch:
+        return _box(arguments.box), None
+    if arguments.box:
+        raise BadRecipe("A part is a box or some patches, not both.", "Leave out --box or --patch.")
+    places = [whole_numbers("--patch", text) for text in arguments.patch]
+    if any(len(place) != 2 for place in places):
+        raise BadRecipe("A patch has a row and a column.", "Write --patch 10,12.")
+    plan, high, wide = features.plan, *size[:2]
+    grid = Grid.of((high, wide), patch=plan.patch, side=plan.side)
+    return part_of_patches([(row, col) for row, col in places], grid, (high, wide))
 
 
 def _box(text: str) -> Box:
@@ -197,8 +222,12 @@ def _draw(
     """Write the pictures that were asked for, and return their paths."""
     made: list[Path] = []
     asked = arguments.image[0]
-    asked_YX3 = _read(asked) if arguments.out or arguments.why else np.zeros((1, 1, 3), np.uint8)
-    box = _box(arguments.box) if arguments.box else None
+    if not (arguments.out or arguments.why):
+        return []
+    asked_YX3 = _read(asked)
+    box = None
+    if arguments.box or arguments.patch:
+        box, _ = _asked_part(arguments, seer.features, asked_YX3.shape)
     found = [project.pictures_folder / hit.picture for hit in hits]
     if arguments.out:
         tiles = [Tile(_shown(asked_YX3, box, SHOWN_PX), "looked for")]

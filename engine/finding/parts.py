@@ -279,7 +279,11 @@ class PartSearcher:
                 f"This part has features of width {templates.all[0].patches_RCW.shape[-1]}, the set of {width}.",
                 "See it with the backbone of the set.",
             )
-        ready = [(template, centred(template.patches_RCW, self._mean_W)) for template in templates.all]
+        # Patches that are no part are zero: they have no likeness to anything, and are not counted.
+        ready = [
+            (template, centred(template.patches_RCW, self._mean_W) * template.is_part_RC[..., None])
+            for template in templates.all
+        ]
         found = [self._laid_on(int(row), ready) for row in self._shortlist(ready, max(SHORTLIST, k))]
         return sorted((part for part in found if part), key=lambda part: (-part.likeness, part.row))[:k]
 
@@ -290,10 +294,11 @@ class PartSearcher:
         of a middle scale are asked about, as it is nearest to most sizes.
         """
         scales = sorted({template.scale for template, _ in ready})
-        asked = [patches for template, patches in ready if template.scale == scales[len(scales) // 2]]
         scores_N = np.zeros(len(self._features))
-        for patches_rcW in asked:
-            patches_QW = patches_rcW.reshape(-1, patches_rcW.shape[-1])
+        for template, patches_rcW in ready:
+            if template.scale != scales[len(scales) // 2]:
+                continue
+            patches_QW = patches_rcW[template.is_part_RC]
             chosen = np.unique(np.linspace(0, len(patches_QW) - 1, min(MOST_ASKED, len(patches_QW))).astype(int))
             np.maximum(scores_N, self._votes(patches_QW[chosen]), out=scores_N)
         best = np.argsort(-scores_N, kind="stable")[:n]
@@ -319,7 +324,8 @@ class PartSearcher:
         for template, patches_rcW in ready:
             if any(here > there for here, there in zip(patches_rcW.shape[:2], patches_RCW.shape[:2], strict=True)):
                 continue
-            likeness, (top, left) = _best_place(likeness_of_places(patches_RCW, patches_rcW))
+            counted = int(template.is_part_RC.sum())
+            likeness, (top, left) = _best_place(likeness_of_places(patches_RCW, patches_rcW, counted))
             if best is None or likeness > best.likeness:
                 above, before, below, after = template.edges
                 best = PartFound(
@@ -331,12 +337,15 @@ class PartSearcher:
         return best
 
 
-def likeness_of_places(patches_RCW: NDArray[np.float32], template_rcW: NDArray[np.float32]) -> NDArray[np.float32]:
+def likeness_of_places(
+    patches_RCW: NDArray[np.float32], template_rcW: NDArray[np.float32], counted: int
+) -> NDArray[np.float32]:
     """Return the mean cosine of a template with what it lies on, for each place of it in a picture.
 
     Args:
         patches_RCW: of the picture, of length 1.
-        template_rcW: no larger, of length 1.
+        template_rcW: no larger, of length 1, or zero where they are not counted.
+        counted: patches of the template that are.
 
     Returns:
         float32 (R - r + 1, C - c + 1).
@@ -353,7 +362,7 @@ def likeness_of_places(patches_RCW: NDArray[np.float32], template_rcW: NDArray[n
         (down, right, down + in_down, right + in_right),
         writeable=False,
     )
-    return diagonals.mean(axis=(2, 3), dtype=np.float32)
+    return np.asarray(diagonals.sum(axis=(2, 3), dtype=np.float32) / counted)
 
 
 def _best_place(likeness_YX: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:

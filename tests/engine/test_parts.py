@@ -36,7 +36,17 @@ def made_set(folder, grids, *, seed=0, unseen=()) -> FeatureSet:
 def part_of(features: FeatureSet, row: int, top: int, left: int, high: int, wide: int) -> Templates:
     grid = features.patches_of(row).astype(np.float32)
     cut = grid[top : top + high, left : left + wide]
-    return Templates((Template(patches_RCW=cut, edges=(0.0, 0.0, high, wide), scale=1.0, is_mirrored=False),))
+    return Templates(
+        (
+            Template(
+                patches_RCW=cut,
+                is_part_RC=np.ones((high, wide), np.bool_),
+                edges=(0.0, 0.0, high, wide),
+                scale=1.0,
+                is_mirrored=False,
+            ),
+        )
+    )
 
 
 @pytest.mark.parametrize("exact_up_to", [50_000, 0])
@@ -58,8 +68,20 @@ def test_a_mirrored_part_says_so(tmp_path):
     make_part_index(features, lambda _: None)
     (straight,) = part_of(features, 3, 1, 2, 3, 3).all
     # What a mirrored picture's part looks like, and the same mirrored back.
-    mirrored = Template(patches_RCW=straight.patches_RCW[:, ::-1], edges=straight.edges, scale=1.0, is_mirrored=False)
-    back = Template(patches_RCW=straight.patches_RCW, edges=straight.edges, scale=1.0, is_mirrored=True)
+    mirrored = Template(
+        patches_RCW=straight.patches_RCW[:, ::-1],
+        is_part_RC=straight.is_part_RC,
+        edges=straight.edges,
+        scale=1.0,
+        is_mirrored=False,
+    )
+    back = Template(
+        patches_RCW=straight.patches_RCW,
+        is_part_RC=straight.is_part_RC,
+        edges=straight.edges,
+        scale=1.0,
+        is_mirrored=True,
+    )
     best = PartSearcher(features).search(Templates((mirrored, back)), 1)[0]
     assert (best.row, best.is_mirrored) == (3, True)
 
@@ -122,7 +144,7 @@ def test_likeness_of_places_is_the_mean_cosine(rows, cols, high, wide, seed):
     random = np.random.default_rng(seed)
     picture = centred(random.standard_normal((rows, cols, WIDTH)).astype(np.float32), np.zeros(WIDTH, np.float32))
     template = centred(random.standard_normal((high, wide, WIDTH)).astype(np.float32), np.zeros(WIDTH, np.float32))
-    likeness = likeness_of_places(picture, template)
+    likeness = likeness_of_places(picture, template, high * wide)
     for y in range(rows - high + 1):
         for x in range(cols - wide + 1):
             there = (picture[y : y + high, x : x + wide] * template).sum(axis=-1).mean()
@@ -135,6 +157,7 @@ def test_templates_are_read_as_they_were_written(tmp_path):
         tuple(
             Template(
                 patches_RCW=random.standard_normal((*grid, WIDTH)).astype(np.float32),
+                is_part_RC=random.random(grid) < 0.5,
                 edges=(0.25, -0.5, 2.0, 1.75),
                 scale=scale,
                 is_mirrored=scale < 1,
@@ -145,6 +168,7 @@ def test_templates_are_read_as_they_were_written(tmp_path):
     written.write(tmp_path / "part.npz")
     for a, b in zip(Templates.read(tmp_path / "part.npz").all, written.all, strict=True):
         np.testing.assert_array_equal(a.patches_RCW, b.patches_RCW)
+        np.testing.assert_array_equal(a.is_part_RC, b.is_part_RC)
         assert (a.edges, a.scale, a.is_mirrored) == (b.edges, b.scale, b.is_mirrored)
 
 

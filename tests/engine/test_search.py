@@ -93,14 +93,28 @@ def test_a_part_is_found_in_its_photo_and_drawn_with_the_reason(project, capsys,
     assert all(Path(made).stat().st_size > 10_000 for made in found["made"])
 
 
+def test_some_patches_are_found_where_they_are(project, capsys):
+    path = photos_of(project)[12]
+    patches = [("--patch", f"{row},{col}") for row, col in ((6, 5), (6, 6), (7, 6), (8, 6))]
+    asked = ["--set", "2", "--image", path, "-k", "2", *(word for pair in patches for word in pair)]
+    best = search(capsys, project, *asked)["hits"][0]
+    assert best["picture"] == str(path)
+    assert best["likeness"] > 0.98
+    with Image.open(path) as picture:
+        patch = min(picture.size) / 16  # 128 px are 16 patches
+    assert best["box"] == pytest.approx([5 * patch, 6 * patch, 2 * patch, 3 * patch], abs=0.6 * patch)
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
         (["--image", "nowhere.jpg"], 3, "nowhere.jpg"),
         (["--image", "{photo}", "--box", "1,2,3"], 2, "is no box"),
         (["--image", "{photo}", "--box", "0,0,9999,9"], 2, "not inside the picture"),
-        (["--image", "{photo}", "--image", "{photo}2", "--box", "0,0,9,9"], 2, "one picture"),
+        (["--image", "{photo}", "--image", "{photo}2", "--box", "0,0,9,9"], 2, "of one picture"),
         (["--image", "{photo}", "--set", "1", "--box", "0,0,9,9"], 3, "no patches of whole pictures"),
+        (["--image", "{photo}", "--set", "2", "--patch", "99,0"], 2, "no patch at row 99"),
+        (["--image", "{photo}", "--set", "2", "--patch", "1"], 2, "row and a column"),
         (["--image", "{photo}", "-k", "0"], 2, "0 pictures"),
         (["--image", "{photo}", "--set", "9"], 3, "no set '9'"),
     ],
