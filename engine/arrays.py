@@ -4,19 +4,18 @@ Relies on NumPy's own format, which leaves room in a header for the number of ro
 the rows mean.
 """
 
-import contextlib
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import BadInput, DiskFull
-from engine.store import is_full, write_atomically
+from engine.errors import BadInput
+from engine.store import saying_full, write_atomically
 
 
 class ArrayFile:
@@ -45,7 +44,7 @@ class ArrayFile:
     @classmethod
     def create(cls, path: Path, dtype: np.dtype | type, row_shape: tuple[int, ...] = ()) -> Self:
         """Make an empty file, in the place of one that may be there."""
-        write_atomically(path, lambda file: _write_header(file, np.dtype(dtype), (0, *row_shape)))
+        write_atomically(path, lambda file: write_header(file, np.dtype(dtype), (0, *row_shape)))
         return cls(path)
 
     def __len__(self) -> int:
@@ -84,7 +83,7 @@ class ArrayFile:
         return np.memmap(self.path, self.dtype, "r", self._begin, (self._n, *self.row_shape))
 
     def _write_all(self, parts: Iterable[tuple[int, NDArray[Any]]]) -> None:
-        with _saying_full(self.path), self.path.open("r+b") as file:
+        with saying_full(self.path), self.path.open("r+b") as file:
             for start, rows in parts:
                 assert rows.shape[1:] == self.row_shape, "rows of another shape"
                 file.seek(self._begin + start * self.row_bytes)
@@ -93,9 +92,9 @@ class ArrayFile:
             os.fsync(file.fileno())
 
     def _count(self, n: int) -> None:
-        with _saying_full(self.path), self.path.open("r+b") as file:
+        with saying_full(self.path), self.path.open("r+b") as file:
             header = io.BytesIO()
-            _write_header(header, self.dtype, (n, *self.row_shape))
+            write_header(header, self.dtype, (n, *self.row_shape))
             assert header.tell() == self._begin, "NumPy leaves room for the number of rows to grow"
             file.write(header.getvalue())
             file.flush()
@@ -103,16 +102,7 @@ class ArrayFile:
         self._n = n
 
 
-def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def write_header(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Write what an .npy file begins with; the numbers follow, row by row."""
     description = np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": shape})
-
-
-@contextlib.contextmanager
-def _saying_full(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as problem:
-        if is_full(problem):
-            raise DiskFull(f"No room left to write '{path}'.", "Free some space and try again.") from problem
-        raise

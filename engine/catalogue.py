@@ -295,13 +295,11 @@ def formats_of(what: str) -> dict[str, Export]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapMethod:
-    """One way to lay pictures out in the plane. ``is_resumable``: it goes on where it was killed."""
+    """One way to lay pictures out in the plane; ``engine.finding.projections`` has the sources."""
 
     name: str
     title: str
     about: str
-    source: str
-    is_resumable: bool
     needs_neighbours: bool
 
 
@@ -312,24 +310,18 @@ MAP_METHODS: dict[str, MapMethod] = {
             name="tsne",
             title="t-SNE",
             about="keeps neighbours together; distances between groups mean little",
-            source="van der Maaten and Hinton 2008; by openTSNE",
-            is_resumable=True,
             needs_neighbours=True,
         ),
         MapMethod(
             name="umap",
             title="UMAP",
             about="denser groups, more of how they lie to each other",
-            source="McInnes, Healy and Melville 2018; by umap-learn",
-            is_resumable=False,
             needs_neighbours=True,
         ),
         MapMethod(
             name="pca",
             title="PCA",
             about="at once; the two directions in which pictures differ most",
-            source="principal components of the features brought to length 1",
-            is_resumable=False,
             needs_neighbours=False,
         ),
     )

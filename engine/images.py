@@ -275,7 +275,8 @@ def _split_and_label(path: str) -> tuple[str | None, str | None]:
     folders = path.split("/")[:-1]
     split = SPLITS.get(folders[0].lower()) if folders else None
     classes = folders[1:] if split else folders
-    return split, classes[0] if classes else None
+    # A label is text for people and tables; only a path has to keep bytes that are no UTF-8.
+    return split, classes[0].encode(errors="backslashreplace").decode() if classes else None
 
 
 def open_rgb(path: Path, *, at_least: int | None = None) -> NDArray[np.uint8]:

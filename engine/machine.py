@@ -96,6 +96,16 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process held so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes on macOS, KiB elsewhere
+
+
 def make_cpu_fast() -> list[str]:
     """Set up this process for training on the CPU; return what was set, for the log.
 

@@ -18,6 +18,8 @@ from engine.errors import BadInput, Busy, DiskFull, UserError
 from engine.sets import FeatureSet, SetPlan
 
 SUFFIX = ".dinoviz"
+GONE = "the file is gone"
+"""Problem of a picture that was there at an earlier scan."""
 _CATALOGUE = "project.sqlite"
 _MAJOR, _MINOR = 1, 1
 
@@ -228,6 +230,11 @@ class Project:
     def paths(self) -> dict[int, str]:
         """Return the path of every picture by its id, relative to the folder of pictures."""
         return {number: _name(path) for number, path in self._database.execute("SELECT id, path FROM images")}
+
+    def id_of(self, path: str) -> int | None:
+        """Return the id of the picture with a path, relative to the folder of pictures; None where there is none."""
+        row = self._database.execute("SELECT id FROM images WHERE path = ?", (_stored(path),)).fetchone()
+        return None if row is None else int(row[0])
 
     def labels(self) -> dict[int, str]:
         """Return the label of every picture that has one, by its id."""

@@ -2,7 +2,7 @@
 
 A question crosses the pipe as one JSON object with a ``kind``; ``question_from`` makes it the class of that kind or
 refuses it in a sentence, so that a service meets values of the right types only. An answer holds small values; arrays
-are files that it names. To add a question: a class here, its name in the table of its service, and so for its answer.
+are files that it names. To add a question: a class here, in the union of its service, and so for its answer.
 
     attention, mask, colours, likeness, where     about pictures
     load, forget                                  which backbones are kept
@@ -18,7 +18,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
@@ -30,9 +30,6 @@ MOST_HITS = 10_000
 """Pictures that one question can find."""
 LARGEST_SIDE = 8192
 """Longest of sides that can be asked for; memory refuses most networks long before."""
-
-STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
-"""What pydantic is told of each class: nothing unknown, and no number that is none."""
 
 
 def _as_path(value: object) -> Path:
@@ -54,7 +51,25 @@ Token = Literal["cls"] | tuple[Count, Count]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfPicture:
+class Asked:
+    """What every question is: nothing unknown is taken, and no number that is none.
+
+    ``changes_service``: it is never superseded by a newer one, see ``channel``.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+    changes_service: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Asked):
+    """A question that asks to change what is kept."""
+
+    changes_service: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfPicture(Asked):
     """What every question about a picture says: which, through which backbone, and how large it is seen.
 
     Args:
@@ -63,8 +78,6 @@ class OfPicture:
         side: shorter side at which it is seen, px.
         is_square: squeeze it to a square.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     picture: File
     model: Text = ""
@@ -149,53 +162,37 @@ class Where(OfPicture):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Load(Change):
     """Keep a further backbone, or read one again that changed on the disk: answered by ``Model``."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    changes_service: ClassVar[bool] = True
-
     model: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forget:
+class Forget(Change):
     """Drop a backbone and what it saw: answered by ``Done``."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    changes_service: ClassVar[bool] = True
-
     model: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(Change):
     """Give the memory of the GPU back and answer from the CPU: answered by ``Done``."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    changes_service: ClassVar[bool] = True
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reclaim:
+class Reclaim(Change):
     """Go back to the device that the service began with: answered by ``Done``."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    changes_service: ClassVar[bool] = True
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(Asked):
     """What the service keeps: answered by ``State``."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ping:
+class Ping(Asked):
     """Whether it is there: answered by ``Done``."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +300,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Similar:
+class Similar(Asked):
     """The pictures nearest to some: answered by ``Hits``, without the asked ones themselves.
 
     Args:
@@ -313,8 +310,6 @@ class Similar:
         most: pictures wanted.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
     pictures: tuple[Count, ...] = ()
     vectors: File | None = None
     how: Literal["mean", "any"] = "mean"
@@ -322,15 +317,13 @@ class Similar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Asked):
     """The pictures that hold a part of another one: answered by ``PartHits``.
 
     Args:
         templates: a file of ``templates.Templates`` from the set's backbone.
         most: pictures wanted.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     templates: File
     most: Wanted = 20
@@ -370,18 +363,21 @@ class PartHits:
     hits: tuple[PartHit, ...]
 
 
-VISION: Mapping[str, type] = {
-    kind.__name__.lower(): kind
-    for kind in (Attention, Mask, Colours, Likeness, Where, Load, Forget, Release, Reclaim, Status, Ping)
-}
+VisionQuestion = Attention | Mask | Colours | Likeness | Where | Load | Forget | Release | Reclaim | Status | Ping
 """The questions of ``engine serve vision``."""
-SEARCH: Mapping[str, type] = {kind.__name__.lower(): kind for kind in (Similar, Part, Ping)}
+SearchQuestion = Similar | Part | Ping
 """The questions of ``engine serve search``."""
+ServiceAnswer = Maps | MaskMade | Coloured | Likenesses | Place | Model | State | Done | Hits | PartHits
 
-ANSWERS: Mapping[str, type] = {
-    kind.__name__.lower(): kind
-    for kind in (Maps, MaskMade, Coloured, Likenesses, Place, Model, State, Done, Hits, PartHits)
-}
+
+def _by_name(union: object) -> Mapping[str, type]:
+    return {kind.__name__.lower(): kind for kind in get_args(union)}
+
+
+VISION = _by_name(VisionQuestion)
+SEARCH = _by_name(SearchQuestion)
+ANSWERS = _by_name(ServiceAnswer)
+"""Kinds as they stand in JSON, with their classes."""
 
 
 def question_from(fields: object, kinds: Mapping[str, type]) -> object:

@@ -20,15 +20,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.arrays import ArrayFile
 from engine.errors import BadInput
-from engine.store import write_atomically
+from engine.records import read_record, write_record
 
 Kind = Literal["cls", "mean", "cls+mean", "cls4", "gem"]
 """What of a picture is its vector: [CLS], the mean of the patches, both, [CLS] of the last four blocks, or [CLS] with
@@ -36,6 +35,9 @@ the generalised mean of the patches (DINO tab. 4)."""
 View = Literal["crop", "square", "whole"]
 """How a picture is shown: the central square as in the papers' measurements, all of it squeezed to a square, or all of
 it in its own aspect."""
+
+MODEL_PARTS = 2
+"""Parts of a path that tell a model from others: ``runs/0001``; those above them are of this computer."""
 
 WAITING, SEEN, FAILED, GONE = range(4)
 """States of a row: not seen yet; seen; could not be read; the picture is not in the folder any more."""
@@ -88,6 +90,23 @@ class SetPlan:
         deciding = {name: value for name, value in asdict(self).items() if name != "model"}
         return hashlib.blake2b(repr(sorted(deciding.items())).encode(), digest_size=8).hexdigest()
 
+    def in_words(self) -> str:
+        """Return what the features are of, how pictures were shown and to which backbone, for people."""
+        view = {"crop": "the central square", "square": "the whole squeezed to a square", "whole": "the whole picture"}
+        patches = ", and all patches" if self.has_patches else ""
+        shown = f"{view[self.view]} at {self.side} px"
+        return f"{self.kind}{patches} of {shown} by {short_name(self.model)} ({self.architecture})"
+
+
+class MadeFromSet(Protocol):
+    """What says how something was made from a set; ``made_from`` is the key that the set had then."""
+
+    @property
+    def made_from(self) -> str: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=MadeFromSet)
+
 
 class FeatureSet:
     """A set that is read: its arrays are mapped into memory."""
@@ -99,12 +118,10 @@ class FeatureSet:
             BadInput: there is none, or it is damaged.
         """
         self.folder = folder
-        try:
-            self.plan = TypeAdapter(SetPlan).validate_json((folder / "plan.json").read_bytes())
-        except (OSError, ValidationError) as problem:
-            raise BadInput(f"There is no set of features in '{folder}'.", "Make one with: engine embed PROJECT.") from (
-                problem
-            )
+        plan = read_record(folder / "plan.json", SetPlan)
+        if plan is None:
+            raise BadInput(f"There is no set of features in '{folder}'.", "Make one with: engine embed PROJECT.")
+        self.plan = plan
         self.rows: NDArray[np.void] = ArrayFile(folder / "rows.npy").read()
 
     def __len__(self) -> int:
@@ -168,6 +185,36 @@ class FeatureSet:
         digest.update(np.ascontiguousarray(self.rows).data)
         return digest.hexdigest()
 
+    def current(self, name: str, kind: type[T]) -> T | None:
+        """Return what a file of the set says was made from the features of now, None where there is no such thing."""
+        found = read_record(self.folder / name, kind)
+        return found if found is not None and found.made_from == self.key else None
+
+    def made(self, name: str, kind: type[T], what: str, remake: str, *, mend: str = "") -> T:
+        """Return what a file of the set says was made from the features of now.
+
+        Args:
+            name: of the file.
+            kind: of the record in it.
+            what: was made, in the singular: "table of neighbours".
+            remake: the command that makes it.
+            mend: what else can be done where it is out of date.
+
+        Raises:
+            BadInput: it is not there, or of other features than the set holds now.
+        """
+        found = read_record(self.folder / name, kind)
+        if found is None:
+            raise self.lacking(what, remake)
+        if found.made_from != self.key:
+            text = f"The {what} of the set '{self.folder.name}' is out of date: pictures came, changed or went."
+            raise BadInput(text, f"Make it again: {remake}{mend}")
+        return found
+
+    def lacking(self, what: str, remake: str) -> BadInput:
+        """Return the refusal for want of something that is made from a set."""
+        return BadInput(f"The set '{self.folder.name}' has no {what} yet.", f"Make it: {remake}")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
@@ -212,8 +259,7 @@ class FeatureWriter:
             if plan.has_patches:
                 ArrayFile.create(folder / "patches.npy", np.float16, (plan.width,))
             ArrayFile.create(folder / "rows.npy", ROW)
-            written = TypeAdapter(SetPlan).dump_json(plan, indent=1)
-            write_atomically(folder / "plan.json", lambda file: file.write(written))
+            write_record(folder / "plan.json", plan)
         return cls(folder, plan)
 
     def __len__(self) -> int:
@@ -270,3 +316,8 @@ def hash_words(digest: str | None) -> tuple[int, int]:
     """Return the 16 bytes of a picture's hash, in hexadecimal, as two numbers; zeros where there is none."""
     whole = int(digest or "0", 16)
     return whole >> 64, whole & (1 << 64) - 1
+
+
+def short_name(model: str) -> str:
+    """Return the name of a model; of a path, its last parts, which tell the run."""
+    return "/".join(model.replace("\\", "/").rstrip("/").split("/")[-MODEL_PARTS:])

@@ -34,20 +34,37 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         DiskFull: there is no room; what was at ``path`` is intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        replace(temporary, path)
+        with saying_full(path):
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name that no other process takes, in the folder of ``path``, for what will become it."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def saying_full(path: Path) -> Iterator[None]:
+    """Say of what ``path`` is when the disk has no room for it.
+
+    Raises:
+        DiskFull: what is done inside failed as `is_full` tells.
+    """
+    try:
+        yield
     except Exception as problem:
         if is_full(problem):
             raise DiskFull(f"No room left to write '{path}'.", "Free some space and try again.") from problem
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def replace(source: Path, target: Path) -> None:

@@ -8,10 +8,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hypothesis import strategies as st
+
 from engine.protocol import Answer, Finished, Message, Refused, decode
+from engine.questions import VISION
 
 QUICK_S = 60.0
 """How long an answer may take on a machine that does other things beside."""
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+"""What JSON can hold."""
+NAMES = ["kind", "picture", "side", "layer", "query", "heads", "of", "keep", "patch", "others", "y", "x", "model"]
+QUESTIONS = st.builds(
+    lambda kind, fields: {**fields, "kind": kind},
+    st.sampled_from(list(VISION)),
+    st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5),
+)
+"""Objects that are questions, or nearly."""
 
 
 class Asker:

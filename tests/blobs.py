@@ -5,25 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.finding.map_files import MapPlan
 from engine.finding.neighbours import NeighbourTable
 from engine.project import Picture, Project
-from engine.sets import Block, FeatureSet, FeatureWriter, SetPlan
+from engine.sets import Block, FeatureSet, FeatureWriter
+from tests.makers import set_plan
 
 DIMENSIONS = 16
 
-PLAN = SetPlan(
-    model="made-up",
-    model_sha256="0" * 64,
-    architecture="vit-tiny/8",
-    kind="cls",
-    view="crop",
-    side=48,
-    patch=8,
-    width=2,
-    dimensions=DIMENSIONS,
-    has_patches=False,
-    precision="fp32",
-)
+PLAN = set_plan(width=2, dimensions=DIMENSIONS)
+SHORT = MapPlan(method="tsne", seed=0, steps=150, early=60, perplexity=8.0, neighbours=24)
+"""A t-SNE whose early part ends inside a block."""
 
 
 def blobs(n: int, groups: int, seed: int = 0, spread: float = 0.12) -> np.ndarray:

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from engine.arrays import ArrayFile
 from engine.finding.neighbours import LIKENESS, ROWS, TABLE, NeighbourTable, TableAbout, read_neighbours
-from engine.sets import Block, FeatureSet, FeatureWriter, SetPlan
+from engine.sets import Block, FeatureSet, FeatureWriter
+from tests.makers import set_plan
 
 
 def write_set(
@@ -23,19 +24,7 @@ def write_set(
     """Write a set; ids and hashes count from 1, and vectors are the descriptors, unless they are given."""
     n, width = copies_ND.shape
     vectors_ND = copies_ND if vectors_ND is None else vectors_ND
-    plan = SetPlan(
-        model="made",
-        model_sha256="0",
-        architecture="made",
-        kind="cls",
-        view="crop",
-        side=48,
-        patch=8,
-        width=width // 2,
-        dimensions=vectors_ND.shape[1],
-        has_patches=False,
-        precision="fp32",
-    )
+    plan = set_plan(width=width // 2, dimensions=vectors_ND.shape[1])
     is_seen_N = np.ones(n, bool)
     is_seen_N[list(unseen)] = False
     block = Block(

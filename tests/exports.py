@@ -3,24 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from makers import write_photos
 
-from engine.commands.scan import scan_into
+from engine.commands.scanning import scan_into
 from engine.project import Project
-from engine.sets import Block, FeatureWriter, SetPlan
+from engine.sets import Block, FeatureWriter
+from tests.makers import set_plan, write_photos
 
-PLAN = SetPlan(
-    model="work/photos.dinoviz/runs/0001",
-    model_sha256="ab" * 32,
-    architecture="vit-tiny/8",
-    kind="cls",
-    view="whole",
-    side=32,
-    patch=8,
-    width=6,
-    dimensions=6,
-    has_patches=True,
-    precision="fp32",
+PLAN = set_plan(
+    model="work/photos.dinoviz/runs/0001", model_sha256="ab" * 32, view="whole", side=32, width=6, has_patches=True
 )
 
 

@@ -1,11 +1,20 @@
 """Small real things that several tests make."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from engine.catalogue import Shape, VitShape
 from engine.recipes import CropSettings
+from engine.sets import SetPlan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.models.weights import Backbone
 
 PUBLISHED_CROPS = CropSettings(
     global_side=224,
@@ -34,3 +43,56 @@ def write_photos(folder: Path, n: int, *, labels: tuple[str, ...] = ()) -> None:
         place = folder / labels[i % len(labels)] if labels else folder
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo(i)).save(place / f"p{i:02d}.jpg", quality=95)
+
+
+def set_plan(**changes: Any) -> SetPlan:
+    """The plan of a made-up set; vectors are as wide as the backbone unless it is said."""
+    plan = SetPlan(
+        model="made-up",
+        model_sha256="0" * 64,
+        architecture="vit-tiny/8",
+        kind="cls",
+        view="crop",
+        side=48,
+        patch=8,
+        width=changes.get("dimensions", 6),
+        dimensions=changes.get("width", 6),
+        has_patches=False,
+        precision="fp32",
+    )
+    return replace(plan, **changes)
+
+
+TINY = VitShape(width=32, depth=2, heads=2, patch=8, native_side=32)
+
+
+def tiny_backbone(*, source: str = "tiny", sha256: str = "ab" * 32, **shape: Any) -> "Backbone":
+    """A ViT of two blocks with random weights, the same ones every time; ``shape`` changes ``TINY``."""
+    import torch
+
+    from engine.models import build_backbone
+
+    torch.manual_seed(0)
+    changed = replace(TINY, **shape)
+    model = build_backbone(changed).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return backbone_of(model, changed, source=source, sha256=sha256)
+
+
+def backbone_of(model: "nn.Module", shape: Shape, *, source: str = "tiny", sha256: str = "ab" * 32) -> "Backbone":
+    """A network as if it had been read from a file."""
+    from engine.models.weights import Backbone
+
+    return Backbone(
+        model=model,
+        shape=shape,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        source=source,
+        sha256=sha256,
+        layout="dino",
+        recipe=None,
+        about={},
+        notices=(),
+    )

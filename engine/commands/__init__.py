@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Self
 
+from engine.errors import Stopped
 from engine.protocol import Tell
 
 COMMANDS: dict[str, str] = {
@@ -136,6 +137,10 @@ class StopSignal:
     def is_set(self) -> bool:
         """Tell whether the work should end at the next good place."""
         return self.number is not None
+
+    def stopped(self) -> Stopped:
+        """Return what a command raises that ended for this; Ctrl-C where no signal came."""
+        return Stopped(self.number or signal.SIGINT)
 
 
 def time_in_words(seconds: float) -> str:

@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from engine.commands import Outcome, new_parser, time_in_words
-from engine.commands.map import Gallery
+from engine.commands.arguments import add_set
+from engine.commands.listing import Gallery, made_folder, named_in_words
 from engine.errors import BadRecipe
-from engine.finding.charts import Strip, colours_by_size, exemplar_sheet, write_chart
+from engine.finding.charts import Strip, colours_by_size, exemplar_sheet
 from engine.finding.clusters import CANDIDATES, EXEMPLARS, METHODS, SMALLEST, Clusters, make_clusters
 from engine.project import Project
 from engine.protocol import Made, Tell
+from engine.provenance import of_set
+from engine.seeing.drawing import write_png
 from engine.sets import FeatureSet
 
 SHOWN = 30  # clusters on the sheet, the largest
-NAMED = 20  # clusters named on the terminal
 AUTO = "auto"
 TITLES = {"kmeans": "k-means", "hdbscan": "HDBSCAN"}
 
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         ],
     )
     command.add_argument("project", type=Path, help="a project with features")
-    command.add_argument("--set", help="number or model of the set of features (by default the one used last)")
+    add_set(command)
     command.add_argument("--method", choices=METHODS, default="kmeans", help="how (default kmeans)")
     command.add_argument(
         "--number",
@@ -68,10 +70,9 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
             features, arguments.method, tell, number=number, smallest=arguments.smallest, seed=arguments.seed
         )
         labels, gallery = project.labels(), Gallery(project, features)
-        out: Path = arguments.out or features.folder
-        out.mkdir(parents=True, exist_ok=True)
+        out = made_folder(arguments.out or features.folder)
         path = out / f"clusters-{arguments.method}.png"
-        write_chart(path, _sheet(features, found, labels, gallery))
+        write_png(path, _sheet(features, found, labels, gallery), of_set(features, clusters=arguments.method))
         tell(Made(what="drawing", path=str(path)))
         gallery.tell_problems(tell)
     return _outcome(features, found, labels, path, time.monotonic() - begun)
@@ -127,8 +128,7 @@ def _sheet(features: FeatureSet, found: Clusters, labels: Mapping[int, str], gal
     ]
     more = f" · the {SHOWN} largest are shown" if len(about.clusters) > SHOWN else ""
     notes = [
-        f"set {features.folder.name} · {Path(features.plan.model).name} · {features.plan.architecture} · "
-        f"{about.n_left_out:,} pictures in none{more}",
+        f"set {features.folder.name} · {features.plan.in_words()} · {about.n_left_out:,} pictures in none{more}",
         f"left: the {EXEMPLARS // 2} nearest to the centre; right: others spread over the cluster",
     ]
     return exemplar_sheet(strips, f"{len(about.clusters):,} clusters by {TITLES[about.method]}", notes)
@@ -152,8 +152,6 @@ def _outcome(features: FeatureSet, found: Clusters, labels: Mapping[int, str], p
         lines.append(f"  their number by the best silhouette, {best[1]:.3f}, of {len(about.scores)} numbers tried")
     if about.n_left_out:
         lines.append(f"  {about.n_left_out:,} pictures in no cluster")
-    for place, (cluster, label) in enumerate(zip(about.clusters[:NAMED], common, strict=False)):
-        lines.append(f"  {place + 1:>4}  {cluster.size:>9,} pictures  {label}".rstrip())
-    if len(about.clusters) > NAMED:
-        lines.append(f"        … and {len(about.clusters) - NAMED:,} more, see --json")
+    rows = enumerate(zip(about.clusters, common, strict=True), start=1)
+    lines += named_in_words([f"{n:>2}  {cluster.size:>9,} pictures  {label}".rstrip() for n, (cluster, label) in rows])
     return Outcome(data, "\n".join([*lines, f"  took {time_in_words(seconds)}", f"  {path}"]))

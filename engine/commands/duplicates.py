@@ -1,33 +1,26 @@
 """``engine duplicates``: copies of the same picture, and what they do to labels and splits."""
 
 import argparse
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.commands import Outcome, StopSignal, new_parser
+from engine.commands import Outcome, new_parser
+from engine.commands.arguments import add_set
 from engine.commands.contact_sheets import Cell, Sheet, SheetFiles, write_sheets
-from engine.commands.scan import NAMED
-from engine.errors import BadInput, Stopped
-from engine.finding.duplicates import Duplicates, Group, Member, find_duplicates, keep_duplicates
-from engine.finding.index import current, make_index
-from engine.finding.neighbours import NeighbourTable, read_neighbours
+from engine.commands.copies import copies_in
+from engine.commands.listing import NAMED, counted, made_folder, write_csv
+from engine.finding.duplicates import Duplicates, Group, Member
 from engine.project import Picture, Project
-from engine.protocol import Made, Noticed, Tell
+from engine.protocol import Made, Tell
+from engine.provenance import of_set
 from engine.sets import FeatureSet
-from engine.store import write_atomically
 
 MEMBERS_NAMED = 8  # of a group, on the terminal and on a sheet; the rest is counted
 MORE = 0.8
 """Of the suggested threshold, the one to try for more: with it 26 of 35 planted crops and 5 of 35 mirror images were
 found among clothing photos, and 6 % of the pairs were no copies; with the suggested one 4, none and 0 %."""
-SOFTENED = {
-    "shrunk": "The pictures are few for whitening; it was softened, and likeness is judged less sharply.",
-    "none": "The pictures are too few to learn how they vary; they are compared by plain cosine.",
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         ],
     )
     command.add_argument("project", type=Path, help="a project with features")
-    command.add_argument("--set", help="number or model of the set of features (by default the one used last)")
+    add_set(command)
     command.add_argument(
         "--threshold", type=float, metavar="T", help="likeness from which on pictures are copies (by default suggested)"
     )
@@ -74,7 +67,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         features = project.features(arguments.set)
         pictures = {picture.id: picture for picture in project.pictures()}
         root = project.pictures_folder
-    found = duplicates_of(features, pictures, tell, threshold=arguments.threshold)
+    found = copies_in(features, pictures, tell, threshold=arguments.threshold)
     told = [_told(number, group, pictures) for number, group in enumerate(found.groups, start=1)]
     shown = [
         group
@@ -84,69 +77,8 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     ]
     sheets = None
     if arguments.write:
-        sheets = _write(arguments.write, shown, found, pictures, root, tell)
+        sheets = _write(arguments.write, features, shown, found, pictures, root, tell)
     return _outcome(features, found, told, shown, pictures, sheets)
-
-
-def table_of(features: FeatureSet, tell: Tell) -> NeighbourTable:
-    """Return the neighbours of a set, finding them first where they are not there.
-
-    Raises:
-        Stopped: by Ctrl-C or the system; finished blocks are kept.
-    """
-    if current(features) is not None:
-        return read_neighbours(features)
-    tell(Noticed(level="info", text="The neighbours of this set are not known yet; finding them first."))
-    with StopSignal() as stop:
-        try:
-            return make_index(features, tell, stop.is_set)
-        except Stopped as stopped:
-            raise Stopped(stop.number or 2) from stopped
-
-
-def duplicates_of(
-    features: FeatureSet, pictures: Mapping[int, Picture], tell: Tell, *, threshold: float | None = None
-) -> Duplicates:
-    """Find the copies in a set, and keep them with it."""
-    table = table_of(features, tell)
-    pixels = {number: (picture.rows or 0) * (picture.cols or 0) for number, picture in pictures.items()}
-    found = find_duplicates(features, table, pixels, tell, threshold=threshold)
-    keep_duplicates(features, found)
-    if found.whitening in SOFTENED:
-        tell(Noticed(level="info", text=SOFTENED[found.whitening]))
-    seen = set(features.ids_N.tolist())
-    n_new = sum(picture.problem is None and number not in seen for number, picture in pictures.items())
-    if n_new:
-        text = f"{n_new:,} pictures of the project are not in this set and were left out."
-        tell(Noticed(level="warning", text=text, hint="Bring it up to date: engine embed PROJECT."))
-    return found
-
-
-def made_folder(folder: Path) -> Path:
-    """Make a folder for what is written, and return it.
-
-    Raises:
-        BadInput: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise BadInput(f"The folder '{folder}' cannot be made: {problem}.", "Choose another one.") from problem
-    return folder
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a table as CSV in UTF-8; file names keep the bytes that are no UTF-8.
-
-    Raises:
-        DiskFull: there is no room.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    written = text.getvalue().encode(errors="surrogateescape")
-    write_atomically(path, lambda file: file.write(written))
 
 
 def _told(number: int, group: Group, pictures: Mapping[int, Picture]) -> Told:
@@ -161,6 +93,7 @@ def _told(number: int, group: Group, pictures: Mapping[int, Picture]) -> Told:
 
 def _write(
     folder: Path,
+    features: FeatureSet,
     groups: Sequence[Told],
     found: Duplicates,
     pictures: Mapping[int, Picture],
@@ -182,9 +115,9 @@ def _write(
         for picture in [pictures[member.picture]]
     ]
     subtitle = f"likeness {found.threshold:.3g} and up"
-    title = f"{_counted(len(groups), 'group')} of copies"
+    title = f"{counted(len(groups), 'group')} of copies"
     sheet = Sheet(stem="duplicates", title=title, subtitle=subtitle, cells=cells)
-    return write_sheets([sheet], folder, tell)
+    return write_sheets([sheet], folder, of_set(features, threshold=found.threshold), tell)
 
 
 def _csv_row(told: Told, member: Member, picture: Picture) -> list[object]:
@@ -237,7 +170,7 @@ def _head(features: FeatureSet, found: Duplicates, told: Sequence[Told], between
     how = f"suggested: {found.reason}" if found.threshold == found.suggested else f"suggested: {found.suggested:.3g}"
     lines = [
         f"{features.folder}",
-        f"  {_counted(found.n_pictures, 'picture')} compared; copies from likeness {found.threshold:.3g} on ({how})",
+        f"  {counted(found.n_pictures, 'picture')} compared; copies from likeness {found.threshold:.3g} on ({how})",
     ]
     if len(features) > found.n_pictures:
         lines.append(f"  {len(features) - found.n_pictures:,} without features, told by their bytes alone")
@@ -247,18 +180,14 @@ def _head(features: FeatureSet, found: Duplicates, told: Sequence[Told], between
     if not told:
         return [*lines, "  no copies found"]
     n_members = sum(len(group.group.members) for group in told)
-    lines.append(f"  {_counted(len(told), 'group')} of copies, {n_members:,} pictures; {_n_spare(told):,} could go")
+    lines.append(f"  {counted(len(told), 'group')} of copies, {n_members:,} pictures; {_n_spare(told):,} could go")
     across = sum(len(group.labels) > 1 for group in told)
-    lines.append(f"  under several labels: {_counted(across, 'group')}")
+    lines.append(f"  under several labels: {counted(across, 'group')}")
     splits = ", ".join(f"{names} {count:,}" for names, count in between.most_common())
     lines.append(
-        f"  in several splits (leaks): {_counted(between.total(), 'group')}" + (f": {splits}" if splits else "")
+        f"  in several splits (leaks): {counted(between.total(), 'group')}" + (f": {splits}" if splits else "")
     )
     return lines
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _listed(shown: Sequence[Told], pictures: Mapping[int, Picture]) -> list[str]:
@@ -271,7 +200,7 @@ def _listed(shown: Sequence[Told], pictures: Mapping[int, Picture]) -> list[str]
         hidden = len(told.group.members) - MEMBERS_NAMED
         lines += [f"       … and {hidden:,} more"] if hidden > 0 else []
     if len(shown) > NAMED:
-        lines.append(f"  … and {_counted(len(shown) - NAMED, 'more group')}, see --json or --write")
+        lines.append(f"  … and {counted(len(shown) - NAMED, 'more group')}, see --json or --write")
     return lines
 
 

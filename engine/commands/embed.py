@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from engine import distributed
 from engine.catalogue import name_of
 from engine.commands import Outcome, StopSignal, new_parser, size_in_words, time_in_words
-from engine.commands.scan import GONE as FILE_GONE
-from engine.commands.scan import NAMED, open_project, scan_into
-from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe, DiskFull, Stopped, UnreadablePicture
+from engine.commands.arguments import add_device, add_model
+from engine.commands.listing import named_in_words
+from engine.commands.scanning import open_project, scan_into
+from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe, DiskFull, UnreadablePicture
 from engine.machine import find_device, free_bytes, make_cpu_fast, usable_cores
 from engine.measuring.knn import NEIGHBOURS, knn_accuracy, leave_one_out_accuracy
-from engine.models import feature_width
+from engine.models import feature_width, patch_of
 from engine.models.weights import Backbone, load_backbone
+from engine.project import GONE as FILE_GONE
 from engine.project import Picture, Project
 from engine.protocol import Noticed, Tell
-from engine.seeing.embed import Embedder, Seen, block_length, dimensions, patch_of
+from engine.seeing.embed import Embedder, Seen, block_length, dimensions
 from engine.seeing.grid import Grid
 from engine.sets import ROW, SEEN, Block, FeatureSet, FeatureWriter, Kind, SetPlan, View, hash_words
 from engine.store import sole_writer
@@ -52,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("folder", type=Path, help="a project, or a folder of pictures")
     command.add_argument("--project", type=Path, help="where to keep the project of a folder; beside it by default")
-    command.add_argument("--model", required=True, help="a run's folder, a file of weights, or a name of models list")
+    add_model(command)
     command.add_argument(
         "--features", choices=get_args(Kind), default="cls", help="what of a picture is its vector (default cls)"
     )
@@ -64,9 +66,8 @@ def parser() -> argparse.ArgumentParser:
         help="central crop, all squeezed to a square, or whole in its own aspect (auto: crop; with --patches whole)",
     )
     command.add_argument("--side", type=int, help="shorter side it is seen at, px (by default as the backbone learnt)")
-    command.add_argument("--role", choices=("teacher", "student"), default="teacher", help="network of a checkpoint")
     command.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of the computation")
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    add_device(command)
     command.add_argument("--workers", type=int, help="threads that decode pictures (by default one a core)")
     command.add_argument("--dry-run", action="store_true", help="say what would be done and the room it takes")
     command.set_defaults(run=run)
@@ -110,6 +111,8 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         if rank > 0:
             _follow(embedder, workers)
             return Outcome({}, "")
+        for notice in backbone.notices:
+            tell(Noticed(level="info", text=notice))
         return _lead(arguments, embedder, workers, tell)
     finally:
         distributed.leave()
@@ -151,7 +154,7 @@ def _lead(arguments: argparse.Namespace, embedder: Embedder, workers: int, tell:
         about = f"{len(pictures):,} pictures; all of them take {size_in_words(needed)} on the disk"
         if arguments.dry_run:
             distributed.shared(None)
-            return Outcome({"pictures": len(pictures), "bytes": needed}, f"{_in_words(plan)}: {about}.")
+            return Outcome({"pictures": len(pictures), "bytes": needed}, f"{plan.in_words()}: {about}.")
         if plan.has_patches:
             tell(Noticed(level="info", text=f"Features of patches are kept: {about}."))
         folder = project.set_folder(plan)
@@ -247,7 +250,7 @@ def _embed(
         problems |= {pictures[place].path: problem for place, problem in whole.problems.items()}
         pace.reached(pace.done + len(pictures))
         if distributed.shared(stop.is_set()):
-            raise Stopped(stop.number or 0)
+            raise stop.stopped()
     return problems
 
 
@@ -333,19 +336,12 @@ def _outcome(
     }
     lines = [
         f"{features.folder}",
-        f"  {_in_words(features.plan)}",
+        f"  {features.plan.in_words()}",
         f"  {n_done:,} pictures embedded now in {time_in_words(seconds)}, {int(features.is_seen_N.sum()):,} in all",
     ]
     if score:
         lines.append(f"  {NEIGHBOURS}-NN accuracy {score[0]:.3f} ({score[1]})")
     if broken:
         lines.append(f"  {len(broken):,} left out:")
-        lines += [f"    {path}: {problem}" for path, problem in list(broken.items())[:NAMED]]
-        lines += [f"    … and {len(broken) - NAMED:,} more, see --json"] if len(broken) > NAMED else []
+        lines += named_in_words([f"{path}: {problem}" for path, problem in broken.items()])
     return Outcome(data, "\n".join(lines), EXIT_PARTIAL if broken else 0)
-
-
-def _in_words(plan: SetPlan) -> str:
-    view = {"crop": "the central square", "square": "the whole squeezed to a square", "whole": "the whole picture"}
-    patches = ", and all patches" if plan.has_patches else ""
-    return f"{plan.kind}{patches} of {view[plan.view]} at {plan.side} px by {plan.model} ({plan.architecture})"

@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, get_args
 
+from engine import provenance
 from engine.catalogue import MAP_METHODS, formats_of
 from engine.commands import Outcome, add_verb, new_parser, size_in_words
+from engine.commands.arguments import add_model, add_set, add_target, formats_in_words
 from engine.commands.export_looks import add_attention, add_masks
+from engine.commands.listing import named_in_words
 from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
-from engine.exporting import provenance
-from engine.exporting.embeddings import FILES, WITHOUT_METADATA
-from engine.exporting.embeddings import FOLDERS as NUMPY_FOLDERS
+from engine.exporting.embeddings import WITHOUT_METADATA
 from engine.exporting.table import LeftOut, Table
 from engine.exporting.targets import check_file, check_folder, whole_folder, write_file
-from engine.exporting.viewers import SHOWN_ROWS, Surroundings, write_atlas, write_fiftyone, write_projector
-from engine.finding.maps import Method, PictureMap, read_map
+from engine.exporting.viewers import Surroundings
+from engine.exporting.writers import EMBEDDINGS
+from engine.finding.map_files import Method, PictureMap, read_map
 from engine.finding.neighbours import read_neighbours
 from engine.project import Project
 from engine.protocol import Noticed, Tell
@@ -28,9 +30,6 @@ from engine.timing import Pace
 
 if TYPE_CHECKING:
     from engine.exporting.onnx import Normalise
-
-NAMED = 20  # pictures left out that are named on the terminal; the rest is counted
-FOLDERS = NUMPY_FOLDERS | {"fiftyone": write_fiftyone}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,14 +59,15 @@ def _add_embeddings(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]"
         verbs,
         "embeddings",
         brief="the features of all pictures, as a table or for a viewer",
-        about=_about("Write the features of all pictures of a project.", "embeddings"),
+        about=formats_in_words("Write the features of all pictures of a project.", "embeddings"),
         examples=[
             "engine export embeddings photos.dinoviz --format parquet --out features.parquet",
             "engine export embeddings photos.dinoviz --format projector --at-most 10000 --out logs/",
         ],
     )
-    _add_set(verb)
-    _add_target(verb, "embeddings")
+    verb.add_argument("project", type=Path, help="a project with features")
+    add_set(verb)
+    add_target(verb, "embeddings")
     verb.add_argument(
         "--at-most", type=int, metavar="N", help="a sample of so many pictures, of every label its share (default: all)"
     )
@@ -81,11 +81,12 @@ def _add_patches(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         verbs,
         "patches",
         brief="the features of all patches, with their places",
-        about=_about("Write the features of the patches of all pictures, with their boxes in pixels.", "patches"),
+        about=formats_in_words("Write the features of all patches of all pictures, with their boxes.", "patches"),
         examples=["engine export patches photos.dinoviz --format npz --out patches/"],
     )
-    _add_set(verb)
-    _add_target(verb, "patches")
+    verb.add_argument("project", type=Path, help="a project with features")
+    add_set(verb)
+    add_target(verb, "patches")
     verb.add_argument("--at-most", type=int, metavar="N", help="a sample of so many pictures (default: all)")
     verb.add_argument("--seed", type=int, default=0, help="of the sample (default 0)")
     verb.set_defaults(run=run_patches)
@@ -96,15 +97,16 @@ def _add_map(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         verbs,
         "map",
         brief="where every picture lies on a map, as a table or a drawing",
-        about=_about("Write a map of a set that engine map has made.", "map"),
+        about=formats_in_words("Write a map of a set that engine map has made.", "map"),
         examples=[
             "engine export map photos.dinoviz --method tsne --format svg --out map.svg",
             "engine export map photos.dinoviz --method umap --format csv --out map.csv",
         ],
     )
-    _add_set(verb)
+    verb.add_argument("project", type=Path, help="a project with features")
+    add_set(verb)
     verb.add_argument("--method", choices=tuple(MAP_METHODS), default="tsne", help="which map (default tsne)")
-    _add_target(verb, "map")
+    add_target(verb, "map")
     verb.set_defaults(run=run_map)
 
 
@@ -113,15 +115,14 @@ def _add_backbone(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         verbs,
         "backbone",
         brief="a backbone for transformers, timm, the original code or ONNX",
-        about=_about("Write a backbone.", "backbone"),
+        about=formats_in_words("Write a backbone.", "backbone"),
         examples=[
             "engine export backbone --model photos.dinoviz/runs/0001 --format hf --out backbone-hf/",
             "engine export backbone --model bundled --format onnx --attention --out backbone.onnx",
         ],
     )
-    verb.add_argument("--model", required=True, help="a run's folder, a file of weights, or a name of models list")
-    verb.add_argument("--role", choices=("teacher", "student"), default="teacher", help="network of a checkpoint")
-    _add_target(verb, "backbone")
+    add_model(verb)
+    add_target(verb, "backbone")
     verb.add_argument(
         "--normalise",
         choices=("inside", "outside"),
@@ -132,59 +133,34 @@ def _add_backbone(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verb.set_defaults(run=run_backbone)
 
 
-def _about(first: str, what: str) -> str:
-    rows = formats_of(what).values()
-    width = max(len(row.format) for row in rows)
-    return "\n".join([first, "", "formats:", *(f"  {row.format:<{width}}  {row.about}" for row in rows)])
-
-
-def _add_set(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("project", type=Path, help="a project")
-    verb.add_argument("--set", dest="set_name", help="number or model of a set (default: the one embedded into last)")
-
-
-def _add_target(verb: argparse.ArgumentParser, what: str) -> None:
-    formats = formats_of(what)
-    verb.add_argument("--format", required=True, choices=tuple(formats), metavar="F", help=", ".join(formats))
-    verb.add_argument("--out", required=True, type=Path, help="file or folder to write, as the format is")
-    verb.add_argument("--overwrite", action="store_true", help="replace an export that is there")
-
-
 def run_embeddings(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Write the features of a set; exit 4 when pictures are left out."""
     how, out = arguments.format, arguments.out
     _check_target(arguments, not formats_of("embeddings")[how].ending)
     with Project.at(arguments.project) as project:
-        features = project.features(arguments.set_name)
+        features = project.features(arguments.set)
         whole = Table.of(project, features)
     table = whole.sample(arguments.at_most, arguments.seed)
     about = _facts(table, whole, arguments)
     pace = Pace(f"writing {how}", len(table), "pictures", tell)
-    if how == "projector" and len(table) > SHOWN_ROWS:
-        tell(Noticed(level="warning", text=_TOO_MANY.format(len(table)), hint=f"Add --at-most {SHOWN_ROWS}."))
+    writer = EMBEDDINGS[how]
+    if writer.most_rows is not None and len(table) > writer.most_rows:
+        text = f"The viewer shows the first {writer.most_rows:,} rows only, of {len(table):,}."
+        tell(Noticed(level="warning", text=text, hint=f"Add --at-most {writer.most_rows}."))
+    around = {"surroundings": _surroundings(features, arguments.map, tell)} if writer.shows_map else {}
     missing: list[LeftOut] = []
-    if not formats_of("embeddings")[how].ending:
-        with whole_folder(out, about, overwrite=arguments.overwrite) as folder:
-            if how == "projector":
-                missing = write_projector(table, folder, about, pace)
-            else:
-                FOLDERS[how](table, folder, about, pace)
-        files = _files_of(out)
-    else:
-        around = _surroundings(features, arguments.map, tell) if how == "atlas" else None
 
-        def write(file: BinaryIO) -> None:
-            if around is None:
-                FILES[how](table, file, about, pace)
-            else:
-                missing.extend(write_atlas(table, file, about, pace, around))
+    def write(target: Path | BinaryIO) -> None:
+        missing.extend(writer.write(table, target, about, pace, **around))
 
+    if formats_of("embeddings")[how].ending:
         beside = about if how in WITHOUT_METADATA else None
         files = write_file(out, write, overwrite=arguments.overwrite, beside=beside)
+    else:
+        with whole_folder(out, about, overwrite=arguments.overwrite) as folder:
+            write(folder)
+        files = _files_of(out)
     return _outcome(out, files, f"{len(table):,} pictures", {"rows": len(table)}, [*table.left_out, *missing])
-
-
-_TOO_MANY = "TensorBoard's viewer shows the first 100,000 rows only, of {:,}."
 
 
 def run_patches(arguments: argparse.Namespace, tell: Tell) -> Outcome:
@@ -193,7 +169,7 @@ def run_patches(arguments: argparse.Namespace, tell: Tell) -> Outcome:
 
     _check_target(arguments, is_folder=True)
     with Project.at(arguments.project) as project:
-        features = project.features(arguments.set_name)
+        features = project.features(arguments.set)
         whole = Table.of(project, features)
     table = whole.sample(arguments.at_most, arguments.seed)
     about = _facts(table, whole, arguments)
@@ -211,7 +187,7 @@ def run_map(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     how = arguments.format
     _check_target(arguments, is_folder=False)
     with Project.at(arguments.project) as project:
-        features = project.features(arguments.set_name)
+        features = project.features(arguments.set)
         picture_map = read_map(features, arguments.method)
         placed = maps.Placed.of(Table.of(project, features), picture_map)
     about = provenance.of_set(features, **maps.facts(picture_map), rows=len(placed.table))
@@ -242,7 +218,7 @@ def run_backbone(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         backbone,
         how,
         arguments.out,
-        provenance.of_backbone(backbone, role=arguments.role),
+        backbone.provenance(role=arguments.role),
         overwrite=arguments.overwrite,
         options=OnnxOptions(normalise=normalise, has_attention=arguments.attention),
     )
@@ -311,6 +287,5 @@ def _outcome(
     lines = [f"{out}: {what}, {size_in_words(size)}{n_files}"]
     if left_out:
         lines.append(f"  left out, wholly or in part: {len(left_out):,}")
-        lines += [f"    {row.path}: {row.problem}" for row in left_out[:NAMED]]
-        lines += [f"    … and {len(left_out) - NAMED:,} more, see --json"] if len(left_out) > NAMED else []
+        lines += named_in_words([f"{row.path}: {row.problem}" for row in left_out])
     return Outcome(data, "\n".join(lines), EXIT_PARTIAL if left_out else 0)

@@ -6,27 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.catalogue import formats_of
 from engine.commands import Outcome, StopSignal, add_verb
-from engine.commands.scan import GONE, NAMED
-from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe, Stopped
+from engine.commands.arguments import add_device, add_model, add_target, formats_in_words, query_of
+from engine.commands.listing import named_in_words
+from engine.commands.looking import loaded
+from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
 from engine.exporting.attention import AttentionPlan, Heads, export_attention
 from engine.exporting.mask_formats import Options
 from engine.exporting.masks import Choice, Head, MaskPlan, export_masks
 from engine.exporting.pictures import Account, Source
 from engine.exporting.polygons import HOLES
 from engine.images import find_pictures
-from engine.machine import find_device
-from engine.models.weights import Backbone, load_backbone
-from engine.project import SUFFIX, Project
+from engine.models.weights import Backbone
+from engine.project import GONE, SUFFIX, Project
 from engine.protocol import Noticed, Tell
-from engine.seeing.attention import Query
 from engine.seeing.grid import SIDE
 from engine.seeing.look import Gaze
 from engine.seeing.masks import KEEP
 from engine.timing import Pace
 
-OUTLINED = ("coco-polygons", "labelme", "yolo")
 SMOOTH_TOLERANCE_PX = 0.75
 """Default for smooth masks: exact outlines of curves have a vertex every other pixel, which nobody can edit. On 160
 photos this takes a fifth of the vertices at a median intersection over union of 0.989; at 1 px it would be 0.984."""
@@ -47,7 +45,7 @@ def add_masks(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         verbs,
         "masks",
         brief="masks of what a backbone attends to, for labelling and training programs",
-        about=_about("Write masks that hold a share of the attention, of any number of pictures.", "masks")
+        about=formats_in_words("Write masks that hold a share of the attention, of any number of pictures.", "masks")
         + f"\n{TURNED}\n{LIKE_OURS}",
         examples=[
             "engine export masks photos.dinoviz --model photos.dinoviz/runs/0001 --format coco --out masks/",
@@ -87,7 +85,7 @@ def add_attention(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         verbs,
         "attention",
         brief="what a backbone attends to, as arrays or drawn over the pictures",
-        about=_about("Write the attention of a layer, of any number of pictures.", "attention"),
+        about=formats_in_words("Write the attention of a layer, of any number of pictures.", "attention"),
         examples=[
             "engine export attention photos.dinoviz --model photos.dinoviz/runs/0001 --format npz --out attention/",
             "engine export attention photos/ --model dino_vits8 --format overlay --heads 0,2 --out seen/",
@@ -98,26 +96,16 @@ def add_attention(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verb.set_defaults(run=run_attention)
 
 
-def _about(first: str, what: str) -> str:
-    rows = formats_of(what).values()
-    width = max(len(row.format) for row in rows)
-    return "\n".join([first, "", "formats:", *(f"  {row.format:<{width}}  {row.about}" for row in rows)])
-
-
 def _add_common(verb: argparse.ArgumentParser, what: str) -> None:
     verb.add_argument("pictures", nargs="+", type=Path, help="a project, pictures, or folders of them")
-    verb.add_argument("--model", required=True, help="a run's folder, a file of weights, or a name of models list")
-    formats = formats_of(what)
-    verb.add_argument("--format", required=True, choices=tuple(formats), metavar="F", help=", ".join(formats))
-    verb.add_argument("--out", required=True, type=Path, help="folder to make")
-    verb.add_argument("--overwrite", action="store_true", help="replace an export that is there")
+    add_model(verb)
+    add_target(verb, what)
     verb.add_argument("--smooth", action="store_true", help="interpolate between patches instead of showing them")
     verb.add_argument("--side", type=int, default=SIDE, help=f"shorter side it is seen at, px (default {SIDE})")
     verb.add_argument("--square", action="store_true", help="squeeze to a square, as the reference does")
     verb.add_argument("--layer", type=int, default=-1, help="transformer block, from 0; -1 is the last (default)")
-    verb.add_argument("--query", type=_query, default="cls", help="who looks: cls, or a patch as ROW,COLUMN from 0")
-    verb.add_argument("--role", choices=("teacher", "student"), default="teacher", help="which network of a checkpoint")
-    verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    verb.add_argument("--query", type=query_of, default="cls", help="who looks: cls, or a patch as ROW,COLUMN from 0")
+    add_device(verb)
 
 
 def _head(text: str) -> Head:
@@ -136,15 +124,6 @@ def _heads(text: str) -> Heads:
     if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
         raise argparse.ArgumentTypeError(f"'{text}' are no heads: write all, mean, or different numbers: 0,2,5")
     return tuple(int(word) for word in words)
-
-
-def _query(text: str) -> Query:
-    words = text.split(",")
-    if text == "cls":
-        return "cls"
-    if len(words) != 2 or not all(word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError(f"'{text}' is no patch: write cls, or row and column of a patch: 10,12")
-    return int(words[0]), int(words[1])
 
 
 def run_masks(arguments: argparse.Namespace, tell: Tell) -> Outcome:
@@ -211,10 +190,7 @@ def _tolerance(arguments: argparse.Namespace) -> float:
 
 def _begin(arguments: argparse.Namespace, tell: Tell) -> tuple[list[Source], Backbone, Gaze, Pace]:
     sources = sources_of(arguments.pictures)
-    backbone = load_backbone(arguments.model, role=arguments.role)
-    backbone.model.to(find_device(arguments.device).device)
-    for notice in backbone.notices:
-        tell(Noticed(level="info", text=notice))
+    backbone = loaded(arguments, tell)
     gaze = Gaze(side=arguments.side, layer=arguments.layer, query=arguments.query, is_square=arguments.square)
     return sources, backbone, gaze, Pace("exporting", len(sources), "pictures", tell)
 
@@ -277,7 +253,7 @@ def _raise_if_stopped(account: Account, out: Path, stop: StopSignal, tell: Tell)
     """
     if account.is_stopped:
         tell(Noticed(level="info", text=f"Stopped: '{out}' holds {account.n_pictures:,} pictures and is whole."))
-        raise Stopped(stop.number or 0)
+        raise stop.stopped()
 
 
 def _mask_lines(about: Mapping[str, Any]) -> list[str]:
@@ -309,6 +285,5 @@ def _outcome(arguments: argparse.Namespace, account: Account, about: Mapping[str
         lines.append(f"  {account.n_turned:,} pictures are stored turned: see 'upright' in about.json")
     if left_out:
         lines.append(f"  {len(left_out):,} pictures left out:")
-        lines += [f"    {row['picture']}: {row['problem']}" for row in left_out[:NAMED]]
-        lines += [f"    … and {len(left_out) - NAMED:,} more, see --json"] if len(left_out) > NAMED else []
+        lines += named_in_words([f"{row['picture']}: {row['problem']}" for row in left_out])
     return Outcome(data, "\n".join(lines), EXIT_PARTIAL if left_out else 0)

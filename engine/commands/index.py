@@ -1,15 +1,16 @@
 """``engine index``: the nearest neighbours of all pictures of a project."""
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 from engine.commands import Outcome, StopSignal, new_parser, size_in_words, time_in_words
+from engine.commands.arguments import add_set
 from engine.errors import Stopped
 from engine.finding.index import EXACT_UP_TO, FEW, MANY, is_done, make_index
 from engine.finding.neighbours import NeighbourTable, read_neighbours
 from engine.finding.parts import PartsAbout, current_parts, make_part_index
+from engine.machine import peak_memory_bytes
 from engine.project import Project
 from engine.protocol import Noticed, Tell
 from engine.sets import FeatureSet
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         ["engine index photos.dinoviz", "engine index photos.dinoviz --set 2 --neighbours 150 --json"],
     )
     command.add_argument("project", type=Path, help="a project with features")
-    command.add_argument("--set", help="number or model of the set of features (by default the one used last)")
+    add_set(command)
     command.add_argument(
         "--method",
         choices=("auto", "exact", "hnsw"),
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         except Stopped as stopped:
             text = "Stopped; what is done is kept."
             tell(Noticed(level="info", text=text, hint=f"Go on with: engine index {arguments.project}"))
-            raise Stopped(stop.number or 2) from stopped
+            raise stop.stopped() from stopped
     return _outcome(features, table, parts, time.monotonic() - begun)
 
 
@@ -94,15 +95,3 @@ def _outcome(features: FeatureSet, table: NeighbourTable, parts: PartsAbout | No
     if n_seen < len(features):
         lines.append(f"  {len(features) - n_seen:,} pictures without features have none")
     return Outcome(data, "\n".join(lines))
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process held so far."""
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # bytes on macOS, KiB elsewhere

@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 
 from engine.commands import Outcome, add_verb, new_parser
+from engine.commands.arguments import add_device, add_model
 from engine.commands.look_patches import add_likeness, add_matches, add_patches
-from engine.commands.looking import looked_outcome, named_pictures, whole_numbers
+from engine.commands.looking import loaded, looked_outcome, named_pictures, whole_numbers
 from engine.errors import BadRecipe
-from engine.machine import find_device
-from engine.models.weights import Backbone, load_backbone
-from engine.protocol import Noticed, Tell
+from engine.models.weights import Backbone
+from engine.protocol import Tell
 from engine.seeing.attention import Query
 from engine.seeing.drawing import COLOUR_MAPS
 from engine.seeing.grid import SIDE
@@ -71,9 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_common(look: argparse.ArgumentParser) -> None:
     look.add_argument("pictures", nargs="+", type=Path, help="pictures, or folders of them")
-    look.add_argument(
-        "--model", required=True, help="a run's folder, a file of weights, or a name of engine models list"
-    )
+    add_model(look)
     look.add_argument("--out", required=True, type=Path, help="folder for what is written")
     look.add_argument(
         "--side", type=int, default=SIDE, help=f"shorter side it is seen at, px (default {SIDE}; 1024 is fine)"
@@ -81,8 +79,7 @@ def _add_common(look: argparse.ArgumentParser) -> None:
     look.add_argument("--square", action="store_true", help="squeeze to a square, as the reference does")
     look.add_argument("--layer", type=int, default=-1, help="transformer block, from 0; -1 is the last (default)")
     look.add_argument("--query", default="cls", help="who looks: cls, or a patch as ROW,COLUMN counted from 0")
-    look.add_argument("--role", choices=("teacher", "student"), default="teacher", help="which network of a checkpoint")
-    look.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    add_device(look)
 
 
 def run_attention(arguments: argparse.Namespace, tell: Tell) -> Outcome:
@@ -117,10 +114,7 @@ def run_masks(arguments: argparse.Namespace, tell: Tell) -> Outcome:
 
 def _begin(arguments: argparse.Namespace, tell: Tell) -> tuple[Backbone, list[Path], Gaze, Pace]:
     paths = named_pictures(arguments.pictures)
-    backbone = load_backbone(arguments.model, role=arguments.role)
-    backbone.model.to(find_device(arguments.device).device)
-    for notice in backbone.notices:
-        tell(Noticed(level="info", text=notice))
+    backbone = loaded(arguments, tell)
     gaze = Gaze(side=arguments.side, layer=arguments.layer, query=_query(arguments.query), is_square=arguments.square)
     return backbone, paths, gaze, Pace("looking", len(paths), "pictures", tell)
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 from engine.commands import Outcome, add_verb
-from engine.commands.looking import looked_outcome, named_pictures, whole_numbers
+from engine.commands.arguments import add_device, add_model
+from engine.commands.looking import loaded, looked_outcome, named_pictures, whole_numbers
 from engine.errors import BadRecipe
-from engine.machine import find_device
-from engine.models.weights import Backbone, load_backbone
+from engine.models.weights import Backbone
 from engine.protocol import Made, Noticed, Tell
+from engine.seeing.attention import layer_number
 from engine.seeing.grid import SIDE
 from engine.seeing.look_matches import MOST, Choice, Place, look_likeness, look_matches
-from engine.seeing.look_patches import PatchGaze, Reports, Share, look_patches
+from engine.seeing.look_patches import Reports, Share, look_patches
 from engine.seeing.palette import STYLES, Palette, PatchStyle
-from engine.seeing.patch_features import layer_number
+from engine.seeing.patch_features import PatchGaze
 from engine.timing import Pace
 
 BASIS_FIXES = ("style", "foreground", "flip_foreground", "opening", "together", "save_basis")
@@ -64,27 +65,24 @@ def add_patches(looks: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def add_seeing(verb: argparse.ArgumentParser) -> None:
     """Add what all verbs about patches share."""
     verb.add_argument("pictures", nargs="+", type=Path, help="pictures, or folders of them")
-    verb.add_argument(
-        "--model", required=True, help="a run's folder, a file of weights, or a name of engine models list"
-    )
+    add_model(verb)
     verb.add_argument("--out", required=True, type=Path, help="folder for what is written")
     verb.add_argument("--side", type=int, default=None, help="shorter side they are seen at, px")
     verb.add_argument("--square", action="store_true", help="squeeze to a square")
     verb.add_argument("--layer", type=int, default=None, help="transformer block, from 0; the last where not given")
-    verb.add_argument("--role", choices=("teacher", "student"), default="teacher", help="which network of a checkpoint")
-    verb.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    add_device(verb)
 
 
 def run_patches(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Write patches in colours; exit 4 when a picture could not be read."""
     style, palette = _style(arguments), _palette(arguments)
-    backbone, paths = begin(arguments, tell)
+    paths, backbone = named_pictures(arguments.pictures), loaded(arguments, tell)
     if arguments.save_basis and len(paths) > 1 and not arguments.together:
         raise BadRecipe("Each picture has a basis of its own; which is to be kept?", "Add --together for one of all.")
     side, layer = arguments.side, arguments.layer
     if palette:
         _notice_differences(palette, backbone, layer, arguments.basis, tell)
-        side = side or _whole(palette, "side")
+        side = side or _whole(palette, "side_px")
         layer = _whole(palette, "layer") if layer is None else layer
     gaze = PatchGaze(
         side=STYLES[style.name].side if side is None else side,
@@ -157,27 +155,13 @@ def _whole(palette: Palette, name: str) -> int | None:
 
 
 def _notice_differences(palette: Palette, backbone: Backbone, layer: int | None, path: Path, tell: Tell) -> None:
-    if palette.about.get("sha256") != backbone.sha256:
+    if palette.about.get("model_sha256") != backbone.sha256:
         made_with = palette.about.get("model", "another model")
         text = f"The basis '{path.name}' was made with '{made_with}', not with these weights: parts may change colour."
         tell(Noticed(level="warning", text=text))
-    if layer is not None and _whole(palette, "layer") not in (None, layer_number(backbone, layer)):
+    if layer is not None and _whole(palette, "layer") not in (None, layer_number(backbone.model, layer)):
         text = f"The basis '{path.name}' was made from layer {palette.about['layer']}, not {layer}."
         tell(Noticed(level="warning", text=text))
-
-
-def begin(arguments: argparse.Namespace, tell: Tell) -> tuple[Backbone, list[Path]]:
-    """Return the backbone on its device and the pictures named.
-
-    Raises:
-        BadInput: a picture or the model is not there.
-    """
-    paths = named_pictures(arguments.pictures)
-    backbone = load_backbone(arguments.model, role=arguments.role)
-    backbone.model.to(find_device(arguments.device).device)
-    for notice in backbone.notices:
-        tell(Noticed(level="info", text=notice))
-    return backbone, paths
 
 
 def add_likeness(looks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -203,7 +187,7 @@ def add_likeness(looks: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def run_likeness(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Write likeness; exit 4 when a picture could not be read."""
     place = _place(arguments)
-    backbone, paths = begin(arguments, tell)
+    paths, backbone = named_pictures(arguments.pictures), loaded(arguments, tell)
     pace = Pace("drawing", len(paths), "pictures", tell)
     rows = look_likeness(
         backbone,
@@ -260,7 +244,7 @@ def add_matches(looks: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run_matches(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Write the matches of two pictures."""
-    backbone, paths = begin(arguments, tell)
+    paths, backbone = named_pictures(arguments.pictures), loaded(arguments, tell)
     if len(paths) != 2:
         raise BadRecipe(f"Matches are between two pictures; these are {len(paths):,}.", "Name two pictures.")
     choice = Choice(most=arguments.most, least=arguments.least, is_foreground=arguments.foreground == "auto")

@@ -1,11 +1,15 @@
-"""What the verbs of ``engine look`` share: which pictures were named, and what is told at the end."""
+"""What commands that look at pictures share: which were named, the backbone, and what is told at the end."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.commands import Outcome
 from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
 from engine.images import find_pictures
+from engine.machine import find_device
+from engine.models.weights import Backbone, load_backbone
+from engine.protocol import Noticed, Tell
 from engine.seeing.files import Looked
 
 
@@ -26,6 +30,20 @@ def named_pictures(named: Sequence[Path]) -> list[Path]:
     if not paths:
         raise BadInput("There are no pictures there.", "Name pictures, or a folder of them.")
     return paths
+
+
+def loaded(arguments: argparse.Namespace, tell: Tell) -> Backbone:
+    """Return the backbone of ``--model`` and ``--role`` on ``--device``, and tell what is to be known about it.
+
+    Raises:
+        BadInput: there is no such model, or no such device.
+        BadWeights: it cannot be used.
+    """
+    backbone = load_backbone(arguments.model, role=arguments.role)
+    backbone.model.to(find_device(arguments.device).device)
+    for notice in backbone.notices:
+        tell(Noticed(level="info", text=notice))
+    return backbone
 
 
 def looked_outcome(rows: Sequence[Looked], out: Path) -> Outcome:

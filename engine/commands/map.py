@@ -4,7 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from engine.catalogue import MAP_METHODS
 from engine.commands import Outcome, StopSignal, new_parser, size_in_words, time_in_words
-from engine.commands.index import peak_memory_bytes
-from engine.errors import BadInput, BadRecipe, Stopped, UnreadablePicture
-from engine.finding import maps
+from engine.commands.arguments import add_set
+from engine.commands.listing import Gallery, made_folder, neighbours_of
+from engine.errors import BadInput, BadRecipe, Stopped
+from engine.finding import aligning, map_files, maps, placing
 from engine.finding.charts import (
     Picture,
     Points,
@@ -22,23 +23,21 @@ from engine.finding.charts import (
     point_chart,
     thumbnail_chart,
     thumbnail_side,
-    write_chart,
 )
-from engine.finding.class_maps import ClassMap, label_codes, make_class_map
+from engine.finding.class_maps import ClassMap, make_class_map
 from engine.finding.clusters import METHODS as CLUSTER_METHODS
 from engine.finding.clusters import read_clusters
 from engine.finding.faithfulness import K
-from engine.finding.index import make_index
-from engine.finding.neighbours import NeighbourTable, read_neighbours
-from engine.images import open_rgb
-from engine.machine import usable_cores
+from engine.finding.labels import label_codes
+from engine.machine import peak_memory_bytes, usable_cores
 from engine.project import Project
 from engine.protocol import Made, Noticed, Tell
+from engine.provenance import of_set
+from engine.seeing.drawing import write_png
 from engine.sets import FeatureSet
 
-NAMED = 10  # pictures named on the terminal
+MOVED_MOST = 10  # pictures that are named of those that moved
 STILL = 0.005  # of a map's radius: what cannot be seen to have moved
-THUMBNAIL_PX = 160  # shorter side that pictures are decoded at, at least
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         ],
     )
     command.add_argument("project", type=Path, help="a project with features")
-    command.add_argument("--set", help="number or model of the set of features (by default the one used last)")
+    add_set(command)
     command.add_argument("--method", choices=tuple(MAP_METHODS), default="tsne", help="how (default tsne)")
     command.add_argument("--classes", action="store_true", help="one position a class, as in appendix H of DINO")
     command.add_argument(
@@ -102,9 +101,9 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         features = project.features(arguments.set)
         job = _Job(arguments, project, features, tell, stop)
         try:
-            return job.classes() if arguments.classes else job.pictures()
+            return _classes(job) if arguments.classes else job.pictures()
         except Stopped as stopped:
-            raise Stopped(stop.number or 2) from stopped
+            raise stop.stopped() from stopped
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -118,6 +117,15 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BadRecipe(f"The seed {arguments.seed} cannot be used.", "Choose 0 to 4,294,967,295.")
     if arguments.out and arguments.out.exists() and not arguments.out.is_dir():
         raise BadInput(f"'{arguments.out}' is not a folder.", "Name a folder for the drawings.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """A map, what there is to say about its making, and the pictures that moved most, with shares of its radius."""
+
+    map: map_files.PictureMap
+    words: Sequence[str]
+    moved: Sequence[tuple[int, float]] = ()
 
 
 class _Job:
@@ -134,58 +142,27 @@ class _Job:
         self.gallery = Gallery(project, features)
         self.out: Path = arguments.out or features.folder
 
-    def classes(self) -> Outcome:
-        """Make and draw the map of classes."""
-        arguments = self.arguments
-        made = make_class_map(
-            self.features,
-            self.labels,
-            self.tell,
-            self.stop.is_set,
-            seed=arguments.seed,
-            perplexity=arguments.perplexity,
-            steps=arguments.steps,
-        )
-        about = made.about
-        rows = [self.features.row_of(number) for number in about.nearest]
-        chart = class_chart(
-            made.positions_C2,
-            about.names,
-            about.counts,
-            [self.gallery.open(row) for row in rows],
-            f"{len(about.names):,} classes by t-SNE of their mean features",
-            [
-                self._set_in_words(),
-                f"{about.components} principal components · perplexity {about.perplexity:.3g} · {about.step:,} steps · "
-                "each shown by the picture nearest to its mean",
-            ],
-        )
-        path = self._write("map-classes.png", chart)
-        self.gallery.tell_problems(self.tell)
-        if about.step < about.steps:
-            self.tell(Noticed(level="info", text=f"Stopped at step {about.step:,}; the map so far is kept."))
-            raise Stopped
-        return _class_outcome(self.features, made, path)
-
     def pictures(self) -> Outcome:
         """Make and draw a map of pictures."""
-        made, words = self._placed() if self.arguments.place else self._made()
-        paths = self._draw(made)
-        if made.about.is_stopped:
-            text = f"Stopped at step {made.about.step:,} of {made.about.plan.steps:,}; the map so far is kept."
+        made = self._placed() if self.arguments.place else self._made()
+        paths, about = self._draw(made.map), made.map.about
+        if about.is_stopped:
+            text = f"Stopped at step {about.step:,} of {about.plan.steps:,}; the map so far is kept."
             self.tell(Noticed(level="info", text=text, hint="Run the same command again to go on."))
             raise Stopped
-        return self._outcome(made, paths, words)
+        return self._outcome(made, paths)
 
-    def _placed(self) -> tuple[maps.PictureMap, list[str]]:
-        made, n = maps.place(
+    def _placed(self) -> _Made:
+        made, n = placing.place(
             self.features, self.arguments.method, threads=self.threads, labels_N=self._labels_to_measure_by()
         )
-        return made, [f"{n:,} pictures were placed; the others did not move" if n else "no new pictures to place"]
+        words = f"{n:,} pictures were placed; the others did not move" if n else "no new pictures to place"
+        return _Made(made, [words])
 
-    def _made(self) -> tuple[maps.PictureMap, list[str]]:
+    def _made(self) -> _Made:
         arguments, features = self.arguments, self.features
-        table = self._table() if MAP_METHODS[arguments.method].needs_neighbours else None
+        needs_table = MAP_METHODS[arguments.method].needs_neighbours
+        table = neighbours_of(features, self.tell, self.stop) if needs_table else None
         plan, notices = maps.settle(
             arguments.method,
             int(features.is_seen_N.sum()),
@@ -194,9 +171,9 @@ class _Job:
             perplexity=arguments.perplexity,
             steps=arguments.steps,
         )
-        there = None if arguments.again or arguments.align_to else maps.current_map(features, plan)
+        there = None if arguments.again or arguments.align_to else map_files.current_map(features, plan)
         if there:
-            return there, ["up to date; drawn again"]
+            return _Made(there, ["up to date; drawn again"])
         for notice in notices:
             self.tell(notice)
         onto = self._reference()
@@ -213,26 +190,19 @@ class _Job:
             onto=onto,
             again=arguments.again,
         )
-        return made, self._movement_in_words(onto, made)
-
-    def _table(self) -> NeighbourTable:
-        try:
-            return read_neighbours(self.features)
-        except BadInput as problem:
-            self.tell(Noticed(level="info", text=problem.message, hint="They are found first, as engine index does."))
-            return make_index(self.features, self.tell, self.stop.is_set)
+        return self._compared(onto, made)
 
     def _labels_to_measure_by(self) -> NDArray[np.int32] | None:
         return self.codes_N if self.names else None
 
-    def _reference(self) -> tuple[str, maps.PictureMap] | None:
+    def _reference(self) -> tuple[str, map_files.PictureMap] | None:
         """Return the map to lay the new one on: that of the set named, or the one before it."""
         named, method = self.arguments.align_to, self.arguments.method
         if named == "none":
             return None
         other = self.project.features(named) if named else self.features
         try:
-            found = maps.read_any_map(other, method)
+            found = map_files.read_any_map(other, method)
         except BadInput:
             if named:
                 raise
@@ -241,36 +211,36 @@ class _Job:
         is_begun = found.about.is_stopped and found.about.made_from == self.features.key
         return None if is_begun and not found.about.aligned_to else (other.folder.name, found)
 
-    def _movement_in_words(self, onto: tuple[str, maps.PictureMap] | None, made: maps.PictureMap) -> list[str]:
+    def _compared(self, onto: tuple[str, map_files.PictureMap] | None, made: map_files.PictureMap) -> _Made:
+        """Say how pictures moved since the map that the new one was laid on."""
         if onto is None:
-            return []
+            return _Made(made, [])
         try:
-            movement = maps.compare_maps(onto[1], made)
+            movement = aligning.compare_maps(onto[1], made)
         except BadInput as problem:
             self.tell(Noticed(level="warning", text=problem.message, hint=problem.hint))
-            return []
-        self.moved = [(int(number), float(share)) for number, share in zip(movement.ids, movement.shares, strict=True)]
-        if movement.shares[0] < STILL:
-            return [f"lies as the map of set {onto[0]} did before"]
-        return [
-            f"laid on the map of set {onto[0]}: half of {len(movement.ids):,} pictures moved by less than "
-            f"{np.median(movement.shares):.0%} of its radius"
-        ]
+            return _Made(made, [])
+        most = zip(movement.ids[:MOVED_MOST].tolist(), movement.shares[:MOVED_MOST].tolist(), strict=True)
+        words = f"lies as the map of set {onto[0]} did before"
+        if movement.shares[0] >= STILL:
+            words = (
+                f"laid on the map of set {onto[0]}: half of {len(movement.ids):,} pictures moved by less than "
+                f"{np.median(movement.shares):.0%} of its radius"
+            )
+        return _Made(made, [words], list(most))
 
-    moved: Sequence[tuple[int, float]] = ()
-
-    def _draw(self, made: maps.PictureMap) -> list[Path]:
+    def _draw(self, made: map_files.PictureMap) -> list[Path]:
         method = made.about.plan.method
         names, groups_N = self._groups()
         rows_S = np.flatnonzero(made.is_on_N)
         points = Points(made.positions_N2[rows_S], groups_N[rows_S], names)
         title = f"{MAP_METHODS[method].title} of {len(rows_S):,} pictures"
-        notes = [self._set_in_words(), " · ".join(_facts_in_words(made.about))]
-        paths = [self._write(f"map-{method}.png", point_chart(points, title, notes))]
+        notes = [_set_in_words(self.features), " · ".join(_facts_in_words(made.about))]
+        paths = [self.write(f"map-{method}.png", point_chart(points, title, notes))]
         if not (self.arguments.no_thumbnails or made.about.is_stopped):
             side = thumbnail_side(len(rows_S))
             chart = thumbnail_chart(points, lambda i: self.gallery.open(int(rows_S[i]), side), title, notes)
-            paths.append(self._write(f"map-{method}-thumbnails.png", chart))
+            paths.append(self.write(f"map-{method}-thumbnails.png", chart))
             self.gallery.tell_problems(self.tell)
         return paths
 
@@ -286,21 +256,17 @@ class _Job:
             return [], np.full(len(self.features), -1, np.int32)
         return self.names, self.codes_N
 
-    def _set_in_words(self) -> str:
-        plan = self.features.plan
-        words = (Path(plan.model).name, plan.architecture, plan.kind, f"{plan.side} px")
-        return " · ".join((f"set {self.features.folder.name}", *words))
+    def write(self, name: str, chart: Picture) -> Path:
+        """Write a drawing, say so, and return its path."""
+        path, what = made_folder(self.out) / name, "classes" if self.arguments.classes else self.arguments.method
+        write_png(path, chart, of_set(self.features, map=what))
+        self.tell(Made(what="drawing", path=str(path)))
+        return path
 
-    def _write(self, name: str, chart: Picture) -> Path:
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_chart(self.out / name, chart)
-        self.tell(Made(what="drawing", path=str(self.out / name)))
-        return self.out / name
-
-    def _outcome(self, made: maps.PictureMap, paths: Sequence[Path], words: Sequence[str]) -> Outcome:
-        about, n = made.about, int(made.is_on_N.sum())
-        named = self.project.paths()
-        moved = [{"id": number, "path": named.get(number), "share": share} for number, share in self.moved[:NAMED]]
+    def _outcome(self, made: _Made, paths: Sequence[Path]) -> Outcome:
+        about, n = made.map.about, int(made.map.is_on_N.sum())
+        named = self.project.paths() if made.moved else {}
+        moved = [{"id": number, "path": named.get(number), "share": share} for number, share in made.moved]
         data = {
             "set": self.features.folder.name,
             "map": str(self.features.folder / f"map-{about.plan.method}.npy"),
@@ -314,7 +280,7 @@ class _Job:
         lines = [
             f"{self.features.folder}",
             f"  {MAP_METHODS[about.plan.method].title} of {n:,} pictures: {', '.join(_facts_in_words(about))}",
-            *(f"  {line}" for line in words),
+            *(f"  {line}" for line in made.words),
             f"  took {time_in_words(time.monotonic() - self.begun)} and {size_in_words(peak_memory_bytes())} of memory",
         ]
         n_unseen = len(self.features) - int(self.features.is_seen_N.sum())
@@ -324,34 +290,45 @@ class _Job:
         return Outcome(data, "\n".join(lines))
 
 
-class Gallery:
-    """Pictures of a set by their row, for drawings; remembers which could not be shown."""
+def _classes(job: _Job) -> Outcome:
+    """Make and draw the map of classes."""
+    arguments = job.arguments
+    made = make_class_map(
+        job.features,
+        job.labels,
+        job.tell,
+        job.stop.is_set,
+        seed=arguments.seed,
+        perplexity=arguments.perplexity,
+        steps=arguments.steps,
+    )
+    about = made.about
+    rows = [job.features.row_of(number) for number in about.nearest]
+    chart = class_chart(
+        made.positions_C2,
+        about.names,
+        about.counts,
+        [job.gallery.open(row) for row in rows],
+        f"{len(about.names):,} classes by t-SNE of their mean features",
+        [
+            _set_in_words(job.features),
+            f"{about.components} principal components · perplexity {about.perplexity:.3g} · {about.step:,} steps · "
+            "each shown by the picture nearest to its mean",
+        ],
+    )
+    path = job.write("map-classes.png", chart)
+    job.gallery.tell_problems(job.tell)
+    if about.step < about.steps:
+        job.tell(Noticed(level="info", text=f"Stopped at step {about.step:,}; the map so far is kept."))
+        raise Stopped
+    return _class_outcome(job.features, made, path)
 
-    def __init__(self, project: Project, features: FeatureSet) -> None:
-        self._root, self._paths, self._features = project.pictures_folder, project.paths(), features
-        self.problems: list[str] = []
 
-    def open(self, row: int, side: int = THUMBNAIL_PX) -> Picture | None:
-        """Return a picture of at least ``side`` px if it has as many, None where it cannot be read."""
-        path = self._paths.get(int(self._features.ids_N[row]))
-        if path is None:
-            self.problems.append(f"row {row}")
-            return None
-        try:
-            return open_rgb(self._root / path, at_least=side)
-        except UnreadablePicture:
-            self.problems.append(path)
-            return None
-
-    def tell_problems(self, tell: Tell) -> None:
-        """Say which pictures are grey on the drawings."""
-        if self.problems:
-            named = ", ".join(self.problems[:NAMED]) + (", …" if len(self.problems) > NAMED else "")
-            text = f"{len(self.problems):,} pictures could not be read and are grey on the drawing: {named}."
-            tell(Noticed(level="warning", text=text, hint="Look for them: engine scan FOLDER."))
+def _set_in_words(features: FeatureSet) -> str:
+    return f"set {features.folder.name} · {features.plan.in_words()}"
 
 
-def _facts_in_words(about: maps.MapAbout) -> list[str]:
+def _facts_in_words(about: map_files.MapAbout) -> list[str]:
     plan, measures = about.plan, about.measures
     facts = []
     if plan.method == "tsne":

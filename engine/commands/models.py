@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.catalogue import BUNDLED, WEIGHTS, ReleasedWeights, ResNetShape, Shape
 from engine.commands import Outcome, add_verb, new_parser
+from engine.commands.arguments import add_role
 from engine.errors import BadWeights
 from engine.models.weights import BUNDLED_FILE, CACHED_SUFFIXES, cache_dir, check_file, fetch, import_file
 from engine.protocol import Tell
@@ -67,9 +68,7 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "file", type=Path, help="safetensors, or a PyTorch file, which is opened in a process of its own"
         )
-        verb.add_argument(
-            "--role", choices=("teacher", "student"), default="teacher", help="which network of a checkpoint"
-        )
+        add_role(verb)
         verb.add_argument(
             "--heads", type=int, help="attention heads, where the file does not say and they are not 64 wide"
         )

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from engine.commands import Outcome, new_parser
+from engine.commands import Outcome, StopSignal, new_parser
+from engine.commands.arguments import add_set
 from engine.commands.contact_sheets import Cell, Sheet, SheetFiles, write_sheets
-from engine.commands.duplicates import duplicates_of, made_folder, table_of, write_csv
-from engine.commands.scan import NAMED
+from engine.commands.copies import copies_in
+from engine.commands.listing import NAMED, made_folder, named_in_words, neighbours_of, write_csv
 from engine.errors import BadInput
 from engine.finding.duplicates import Duplicates, read_duplicates
 from engine.finding.oddities import Oddities, Suspect, find_oddities, keep_oddities
 from engine.project import Picture, Project
 from engine.protocol import Made, Tell
+from engine.provenance import of_set
 from engine.sets import FeatureSet
 
 OUTLIERS_NAMED = 5
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         ["engine oddities photos.dinoviz", "engine oddities photos.dinoviz --set 2 --write odd/ --json"],
     )
     command.add_argument("project", type=Path, help="a project with features")
-    command.add_argument("--set", help="number or model of the set of features (by default the one used last)")
+    add_set(command)
     command.add_argument("--write", type=Path, metavar="DIR", help="also write contact sheets and CSVs there")
     command.set_defaults(run=run)
     return command
@@ -41,9 +43,11 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         features = project.features(arguments.set)
         pictures = {picture.id: picture for picture in project.pictures()}
         root, labels = project.pictures_folder, project.labels()
-    found = find_oddities(features, table_of(features, tell), labels, _copies(features, pictures, tell), tell)
+    with StopSignal() as stop:
+        table = neighbours_of(features, tell, stop)
+    found = find_oddities(features, table, labels, _copies(features, pictures, tell), tell)
     keep_oddities(features, found)
-    sheets = _write(arguments.write, found, pictures, root, tell) if arguments.write else None
+    sheets = _write(arguments.write, features, found, pictures, root, tell) if arguments.write else None
     data = {
         "set": features.folder.name,
         **{name: value for name, value in asdict(found).items() if name != "made_from"},
@@ -58,7 +62,7 @@ def _copies(features: FeatureSet, pictures: Mapping[int, Picture], tell: Tell) -
     try:
         return read_duplicates(features)
     except BadInput:
-        return duplicates_of(features, pictures, tell)
+        return copies_in(features, pictures, tell)
 
 
 def _listed(found: Oddities) -> list[int]:
@@ -82,11 +86,11 @@ def _in_words(found: Oddities, pictures: Mapping[int, Picture], sheets: SheetFil
     else:
         lines.append("  no labels to judge")
     lines.append("  most typical:")
-    for prototypes in found.prototypes[:NAMED]:
-        name = "all pictures" if prototypes.label is None else prototypes.label
-        lines.append(f"    {name}: {pictures[prototypes.pictures[0]].path}")
-    if len(found.prototypes) > NAMED:
-        lines.append(f"    … and {len(found.prototypes) - NAMED:,} more classes, see --json")
+    typical = [
+        f"{'all pictures' if prototypes.label is None else prototypes.label}: {pictures[prototypes.pictures[0]].path}"
+        for prototypes in found.prototypes
+    ]
+    lines += named_in_words(typical, "classes")
     if sheets:
         lines += [f"  {page}" for page in sheets.pages]
         lines += [f"  grey on the sheets: {path}: {problem}" for path, problem in sheets.unreadable]
@@ -104,7 +108,9 @@ def _brief(suspect: Suspect) -> str:
     )
 
 
-def _write(folder: Path, found: Oddities, pictures: Mapping[int, Picture], root: Path, tell: Tell) -> SheetFiles:
+def _write(
+    folder: Path, features: FeatureSet, found: Oddities, pictures: Mapping[int, Picture], root: Path, tell: Tell
+) -> SheetFiles:
     """Write the lists as CSV and as contact sheets."""
     _write_tables(made_folder(folder), found, pictures, tell)
     doubts = [Cell(path=root / pictures[row.picture].path, caption=_brief(row)) for row in found.suspects]
@@ -129,7 +135,7 @@ def _write(folder: Path, found: Oddities, pictures: Mapping[int, Picture], root:
         Sheet(stem="outliers", title="Pictures unlike others", subtitle="the most isolated first", cells=apart),
         Sheet(stem="prototypes", title="Typical pictures", subtitle=covering, cells=typical, columns=columns),
     ]
-    return write_sheets(sheets, folder, tell)
+    return write_sheets(sheets, folder, of_set(features), tell)
 
 
 def _write_tables(folder: Path, found: Oddities, pictures: Mapping[int, Picture], tell: Tell) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from engine import distributed
 from engine.commands import Outcome, new_parser
-from engine.commands.scan import scan_into
-from engine.commands.train import (
+from engine.commands.runs import (
     add_fields,
     asked_in,
     follow,
@@ -19,6 +18,7 @@ from engine.commands.train import (
     read_run,
     to_learn_from,
 )
+from engine.commands.scanning import scan_into
 from engine.errors import BadInput, BadRecipe
 from engine.machine import Machine, find_device
 from engine.project import Picture, Project

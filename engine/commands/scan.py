@@ -2,37 +2,14 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.commands import Outcome, new_parser
-from engine.errors import EXIT_PARTIAL, BadInput
-from engine.images import Found, PassedOver, Probe, find_pictures, probe_many
-from engine.machine import usable_cores
-from engine.project import SUFFIX, Picture, Project, default_folder
+from engine.commands.listing import NAMED, named_in_words
+from engine.commands.scanning import Scan, open_project, scan_into
+from engine.errors import EXIT_PARTIAL
+from engine.project import Project
 from engine.protocol import Tell
-from engine.timing import Pace
-
-FILES_PER_WORKER = 50  # fewer are not worth the 0.3 s that one more process takes to start
-BLOCK = 500  # rows written at once: what a kill can cost
-NAMED = 20  # problems named on the terminal; the rest is counted
-GONE = "the file is gone"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """What a scan found: rows of the table and what was passed over."""
-
-    pictures: list[Picture]
-    passed_over: Sequence[PassedOver]
-    n_new: int
-    n_gone: int
-
-    @property
-    def readable(self) -> list[Picture]:
-        """The pictures that can be used."""
-        return [picture for picture in self.pictures if picture.problem is None]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,95 +34,6 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     with open_project(arguments.folder, arguments.project) as project:
         scan = scan_into(project, tell, again=arguments.again)
         return _outcome(project, scan)
-
-
-def open_project(folder: Path, project: Path | None) -> Project:
-    """Open the project of a folder of pictures, or the project itself when that is what was named.
-
-    Raises:
-        BadInput: there is no such folder.
-    """
-    if folder.suffix == SUFFIX and folder.is_dir():
-        return Project.at(folder)
-    if not folder.is_dir():
-        raise BadInput(f"There is no folder '{folder}'.", "Name a folder of pictures or a project.")
-    return Project.at(project or default_folder(folder), pictures=folder)
-
-
-def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
-    """Bring the table of a project up to date: what is new, changed or was unreadable is decoded, the rest is kept."""
-    root = project.pictures_folder
-    findings = find_pictures(root)
-    known = {picture.path: picture for picture in project.pictures()}
-    new = [found for found in findings.pictures if again or _is_new(found, known.get(found.path))]
-    kept = {found.path: found for found in findings.pictures}
-    pace = Pace("checking pictures", len(new), "pictures", tell)
-    for block in _blocks(_paced(_checked(root, new), pace)):
-        project.record(block)
-    gone = [picture for picture in known.values() if picture.path not in kept and picture.problem != GONE]
-    project.record(replace(picture, problem=GONE) for picture in gone)
-    moved = [
-        _relabelled(known[f.path], f) for f in findings.pictures if f.path in known and _is_relabelled(known[f.path], f)
-    ]
-    project.record(moved)
-    return Scan(
-        pictures=[picture for picture in project.pictures() if picture.path in kept],
-        passed_over=findings.passed_over,
-        n_new=len(new),
-        n_gone=len(gone),
-    )
-
-
-def _is_new(found: Found, known: Picture | None) -> bool:
-    return (
-        known is None
-        or known.problem is not None  # which may have passed: a slow disk, a missing extra, a permission
-        or (known.size_bytes, known.mtime_ns) != (found.size_bytes, found.mtime_ns)
-    )
-
-
-def _is_relabelled(known: Picture, found: Found) -> bool:
-    return known.problem != GONE and (known.label, known.split) != (found.label, found.split)
-
-
-def _relabelled(known: Picture, found: Found) -> Picture:
-    return replace(known, label=found.label, split=found.split)
-
-
-def _checked(root: Path, found: Sequence[Found]) -> Iterator[Picture]:
-    """Decode each picture once; an unreadable one becomes a row with its problem."""
-    workers = min(usable_cores(), 1 + len(found) // FILES_PER_WORKER)
-    outcomes = probe_many((root / row.path for row in found), workers=workers)
-    for row, outcome in zip(found, outcomes, strict=True):
-        probe = outcome if isinstance(outcome, Probe) else None
-        yield Picture(
-            path=row.path,
-            size_bytes=row.size_bytes,
-            mtime_ns=row.mtime_ns,
-            label=row.label,
-            split=row.split,
-            hash=probe.content_hash if probe else None,
-            rows=probe.rows if probe else None,
-            cols=probe.cols if probe else None,
-            problem=None if isinstance(outcome, Probe) else outcome.message,
-        )
-
-
-def _paced(pictures: Iterator[Picture], pace: Pace) -> Iterator[Picture]:
-    for n_done, picture in enumerate(pictures, start=1):
-        pace.reached(n_done)
-        yield picture
-
-
-def _blocks(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
-    block: list[Picture] = []
-    for picture in pictures:
-        block.append(picture)
-        if len(block) == BLOCK:
-            yield block
-            block = []
-    if block:
-        yield block
 
 
 def _outcome(project: Project, scan: Scan) -> Outcome:
@@ -174,8 +62,7 @@ def _outcome(project: Project, scan: Scan) -> Outcome:
         lines.append(f"  {scan.n_gone:,} gone since the last scan")
     if broken:
         lines.append(f"  {len(broken):,} unreadable:")
-        lines += [f"    {p.path}: {p.problem}" for p in broken[:NAMED]]
-        lines += [f"    … and {len(broken) - NAMED:,} more, see --json"] if len(broken) > NAMED else []
+        lines += named_in_words([f"{p.path}: {p.problem}" for p in broken])
     if passed:
         lines.append("  passed over: " + ", ".join(f"{count:,} {reason}" for reason, count in passed.most_common()))
     return Outcome(data, "\n".join(lines), EXIT_PARTIAL if broken else 0)

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from engine.commands import Outcome, new_parser
+from engine.commands.arguments import add_device, add_set
+from engine.commands.listing import made_folder
 from engine.commands.looking import whole_numbers
 from engine.errors import BadInput, BadRecipe, BadWeights, UnreadablePicture
 from engine.finding.explain import explain
@@ -19,11 +21,12 @@ from engine.images import content_hash, open_rgb
 from engine.machine import find_device, make_cpu_fast
 from engine.models.weights import load_backbone
 from engine.project import Project
-from engine.protocol import Made, Tell
+from engine.protocol import Made, Noticed, Tell
+from engine.provenance import of_set
 from engine.questions import Hit, Hits, Part, PartHit, PartHits, Similar
 from engine.seeing.drawing import Picture, Tile, boxed, heatmap, overlay, sheet, within, write_png
 from engine.seeing.embed import Embedder
-from engine.seeing.files import stems
+from engine.seeing.files import file_stems
 from engine.seeing.grid import Box, Grid
 from engine.seeing.showings import part_of_patches, patches_of, show_part
 from engine.serve.client import ServiceProcess
@@ -60,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-k", type=int, default=WANTED, help=f"pictures wanted (default {WANTED})")
     command.add_argument("--out", type=Path, help="write one picture with all results to this .png")
     command.add_argument("--why", type=Path, help="folder for one picture a result that shows what they share")
-    command.add_argument("--set", help="number or model of a set of features (default: the last used)")
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    add_set(command)
+    add_device(command)
     command.set_defaults(run=run)
     return command
 
@@ -72,6 +75,7 @@ class _Seer:
 
     features: FeatureSet
     device: str
+    tell: Tell
     _embedder: Embedder | None = field(default=None)
 
     @property
@@ -89,6 +93,8 @@ class _Seer:
                     f"'{plan.model}' is not the backbone any more that this set was made with.",
                     f"Make a set with the one of now: engine embed PROJECT --model {plan.model}.",
                 )
+            for notice in backbone.notices:
+                self.tell(Noticed(level="info", text=notice))
             machine = find_device(self.device)
             if machine.device == "cpu":
                 make_cpu_fast()
@@ -109,7 +115,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         raise BadRecipe(f"{arguments.k} pictures cannot be wanted.", "Ask for 1 or more.")
     with Project.at(arguments.project) as project:
         features = project.features(arguments.set)
-        seer = _Seer(features, arguments.device)
+        seer = _Seer(features, arguments.device, tell)
         known = {path: _row_of(project, features, path) for path in arguments.image}
         with tempfile.TemporaryDirectory() as folder:
             if arguments.box or arguments.patch:
@@ -132,10 +138,10 @@ def _row_of(project: Project, features: FeatureSet, path: Path) -> int | None:
         inside = path.resolve().relative_to(project.pictures_folder.resolve()).as_posix()
     except ValueError:
         return None
-    ids = [number for number, known in project.paths().items() if known == inside]
-    if not ids:
+    number = project.id_of(inside)
+    if number is None:
         return None
-    row = features.row_of(ids[0])
+    row = features.row_of(number)
     is_same = tuple(features.rows["hash"][row].tolist()) == hash_words(content_hash(path))
     return row if is_same and features.is_seen_N[row] else None
 
@@ -234,15 +240,15 @@ def _draw(
         for hit, path in zip(hits, found, strict=True):
             tiles.append(Tile(_shown(_read(path), _box_of(hit), SHOWN_PX), f"{hit.likeness:.3f}  {hit.picture}"))
         drawing = sheet(tiles, title=f"Like {asked.name}", subtitle=_subtitle(seer.features), side_px=SHOWN_PX)
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        write_png(arguments.out, drawing)
+        made_folder(arguments.out.parent)
+        write_png(arguments.out, drawing, of_set(seer.features))
         made.append(arguments.out)
     if arguments.why:
-        arguments.why.mkdir(parents=True, exist_ok=True)
+        made_folder(arguments.why)
         asked_RCW = seer.patches(known[asked], asked_YX3)
-        for rank, (hit, path, stem) in enumerate(zip(hits, found, stems(found), strict=True), start=1):
+        for rank, (hit, path, stem) in enumerate(zip(hits, found, file_stems(found), strict=True), start=1):
             target = arguments.why / f"{rank:03d}-{stem}.png"
-            write_png(target, _why(seer, asked_YX3, asked_RCW, box, hit, path))
+            write_png(target, _why(seer, asked_YX3, asked_RCW, box, hit, path), of_set(seer.features))
             made.append(target)
     return made
 
@@ -290,7 +296,7 @@ def _box_of(hit: Hit | PartHit) -> Box | None:
 
 
 def _subtitle(features: FeatureSet) -> str:
-    return f"set {features.folder.name} · {features.plan.model} · {features.plan.side} px · cosine"
+    return f"set {features.folder.name} · {features.plan.in_words()} · cosine"
 
 
 def _outcome(project: Project, hits: Sequence[Hit | PartHit], made: Sequence[Path]) -> Outcome:

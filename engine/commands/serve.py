@@ -13,6 +13,7 @@ from types import FrameType
 
 from engine.channel import Channel
 from engine.commands import Outcome, add_verb, new_parser
+from engine.commands.arguments import add_device, add_model, add_set
 from engine.errors import BadInput, Stopped, UserError
 from engine.project import Project
 from engine.protocol import Failed, Finished, Tell
@@ -47,11 +48,9 @@ def parser() -> argparse.ArgumentParser:
             "engine serve vision --model photos.dinoviz/runs/0001 --project photos.dinoviz --device cpu",
         ],
     )
-    vision.add_argument(
-        "--model", required=True, help="a run's folder, a file of weights, or a name of engine models list"
-    )
+    add_model(vision, has_role=False)
     _add_common(vision)
-    vision.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    add_device(vision)
     vision.set_defaults(run=run_vision)
     search = add_verb(
         services,
@@ -64,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         ],
     )
     _add_common(search)
-    search.add_argument("--set", help="number or model of a set of features (default: the last used)")
+    add_set(search)
     search.set_defaults(run=run_search)
     return command
 

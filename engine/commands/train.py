@@ -1,40 +1,16 @@
 """``engine train``: from a folder of pictures to a trained backbone."""
 
 import argparse
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from engine import distributed
-from engine.catalogue import Shape
-from engine.commands import Outcome, StopSignal, new_parser
-from engine.commands.scan import NAMED, open_project, scan_into
-from engine.errors import EXIT_PARTIAL, BadInput, Stopped
-from engine.machine import Machine, find_device, free_bytes
-from engine.models.weights import load_backbone, write_backbone
-from engine.project import Picture, Project
+from engine.commands import Outcome, new_parser
+from engine.commands.runs import add_fields, asked_in, follow, lead, new_run, plan_for, plan_in_words, to_learn_from
+from engine.commands.scanning import open_project, scan_into
+from engine.machine import find_device
+from engine.models.weights import load_backbone
 from engine.protocol import Noticed, Tell
-from engine.recipes import (
-    AUTO,
-    FIELDS,
-    SECTIONS,
-    Facts,
-    Plan,
-    Recipe,
-    Value,
-    choices_of,
-    range_of,
-    settle,
-    source_of,
-    unit_of,
-)
-from engine.store import sole_writer, write_atomically
-from engine.training.checkpoint import Checkpoint, newest
-from engine.training.gauge import make_gauge
-from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
-from engine.training.train import Result, train
-
-SHRUNK_TO = 2  # shorter side of the shrunken copies, in sides of the large crops: enough for crops of a quarter
+from engine.recipes import AUTO, Recipe
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,40 +35,6 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def add_fields(command: argparse.ArgumentParser) -> None:
-    """Add a flag for every field of a recipe, under its section's heading."""
-    groups = {
-        section: command.add_argument_group((settings.__doc__ or section).rstrip(".").lower())
-        for section, settings in SECTIONS.items()
-    }
-    for name, (section, info) in FIELDS.items():
-        low, high = range_of(info)
-        limits = [str(low) if low is not None else "", str(high) if high is not None else ""]
-        details = [
-            ", ".join(choices_of(info)),
-            " to ".join(limits) if all(limits) else "",
-            unit_of(info),
-            source_of(info),
-            f"default {info.default}" if not info.is_required() and info.default != "" else "",
-        ]
-        help_ = f"{info.description} [{'; '.join(d for d in details if d)}]".replace("[]", "").replace("%", "%%")
-        is_switch = info.annotation is bool
-        groups[section].add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"field_{name}",
-            help=help_,
-            metavar="YES|NO" if is_switch else name.rpartition("_")[2].upper(),
-            nargs="?" if is_switch else None,
-            const="yes" if is_switch else None,
-        )
-
-
-def asked_in(arguments: argparse.Namespace) -> Recipe:
-    """Return what the flags ask for."""
-    given = {name: getattr(arguments, f"field_{name}") for name in FIELDS}
-    return Recipe.of({name: value for name, value in given.items() if value is not None})
-
-
 def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Settle the plan, make the run and train; exit 4 when pictures had to be replaced."""
     recipe = asked_in(arguments)
@@ -114,148 +56,3 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         folder = new_run(project, plan, pictures)
         decide(str(folder))
         return lead(project, folder, plan, tell)
-
-
-def to_learn_from(readable: Sequence[Picture]) -> list[Picture]:
-    """Return the pictures a run learns from: the train split where there is one, else all.
-
-    Raises:
-        BadInput: there is none.
-    """
-    if not readable:
-        raise BadInput("There are no readable pictures in the folder.", "See what was found with: engine scan FOLDER.")
-    train_split = [picture for picture in readable if picture.split == "train"]
-    return train_split or list(readable)
-
-
-def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, project: Path, shape: Shape | None) -> Plan:
-    """Settle a recipe for some pictures on this machine; ``shape`` is that of the weights it starts from."""
-    sides = sorted(min(picture.rows or 1, picture.cols or 1) for picture in pictures)
-    facts = Facts(
-        n_pictures=len(pictures),
-        median_side=sides[len(sides) // 2],
-        device=machine.device,
-        device_memory_bytes=machine.device_memory_bytes,
-        has_bf16=machine.has_bf16,
-        cores=machine.cores,
-        processes=distributed.world()[1],
-        disk_free_bytes=free_bytes(project),
-        start=shape,
-    )
-    return settle(recipe, facts)
-
-
-def new_run(project: Project, plan: Plan, pictures: Sequence[Picture]) -> Path:
-    """Make a run's folder with everything that determines it."""
-    folder = project.new_run(f"{plan.model.model}, {plan.run.epochs} epochs")
-    PictureList.write(folder, pictures)
-    if plan.model.init:
-        start = load_backbone(plan.model.init)
-        write_backbone(folder / "init.safetensors", start.model, start.shape, about={"source": start.source})
-    content = {"plan": plan.model_dump(), "pictures": fingerprint(pictures), "folder": str(project.pictures_folder)}
-    write_atomically(folder / "plan.json", lambda file: file.write(json.dumps(content, indent=1).encode()))
-    return folder
-
-
-def read_run(folder: Path) -> tuple[Plan, str, Path]:
-    """Return a run's plan, the fingerprint of its pictures and their folder.
-
-    Raises:
-        BadInput: it is no run.
-    """
-    try:
-        content = json.loads((folder / "plan.json").read_bytes())
-        return Plan.model_validate(content["plan"]), content["pictures"], Path(content["folder"])
-    except (OSError, ValueError, KeyError) as problem:
-        raise BadInput(
-            f"'{folder}' is no run that can be read.", "Name a folder such as photos.dinoviz/runs/0001."
-        ) from problem
-
-
-def lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoint | None = None) -> Outcome:
-    """Train as the first process, which alone writes, and record how the run ended.
-
-    Raises:
-        Busy: another process trains this run.
-        Stopped: it was asked to stop; the work is kept.
-    """
-    with sole_writer(folder, "trains the run"):
-        return _lead(project, folder, plan, tell, start)
-
-
-def _lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoint | None) -> Outcome:
-    pixels = Pixels(PictureList(folder), project.pictures_folder)
-    if plan.run.prepare:
-        side = SHRUNK_TO * plan.crops.global_side
-        copies = folder.parents[1] / "cache" / f"copies-{side}-{read_run(folder)[1]}"
-        pixels = Pixels(
-            pixels.pictures, project.pictures_folder, Copies.make(copies, pixels, side, plan.run.workers, tell)
-        )
-        distributed.agreed(str(copies))
-    gauge = None
-    if plan.run.measure_epochs:
-        gauge = make_gauge(
-            project.pictures_folder, project.pictures(readable=True), plan.crops.global_side, plan.run.seed
-        )
-    state = "failed"
-    try:
-        with StopSignal() as stop:
-            result = train(folder, plan, pixels, tell, gauge=gauge, start=start, should_stop=stop.is_set)
-        state = "stopped" if result.is_stopped else "finished"
-    finally:
-        project.set_run_state(folder, state)
-        distributed.leave()
-    if result.is_stopped:
-        tell(
-            Noticed(level="info", text=f"Stopped at step {result.step:,}.", hint=f"Go on with: engine resume {folder}")
-        )
-        raise Stopped(stop.number or 2)
-    return _outcome(folder, result)
-
-
-def follow(run: str) -> Outcome:
-    """Train as any other process than the first, if that one decided on a run."""
-    if not run:
-        distributed.leave()
-        return Outcome({}, "")
-    folder = Path(run)
-    start = newest(folder / "checkpoints")
-    plan, _, root = read_run(folder)
-    pixels = Pixels(PictureList(folder), root)
-    if plan.run.prepare:
-        pixels = Pixels(pixels.pictures, root, Copies(Path(distributed.agreed())))
-    with StopSignal() as stop:
-        train(folder, plan, pixels, lambda _message: None, start=start, should_stop=stop.is_set)
-    distributed.leave()
-    return Outcome({}, "")
-
-
-def _outcome(folder: Path, result: Result) -> Outcome:
-    data = {
-        "run": str(folder),
-        "backbone": str(result.backbone),
-        "step": result.step,
-        "scores": result.scores,
-        "replaced": result.replaced,
-    }
-    lines = [f"{folder}", f"  {result.step:,} steps, backbone: {result.backbone}"]
-    lines += [f"  {name}: {score:.3f}" for name, score in result.scores.items()]
-    if result.replaced:
-        lines.append(f"  {len(result.replaced)} pictures could not be read any more and were replaced:")
-        lines += [f"    {path}: {problem}" for path, problem in list(result.replaced.items())[:NAMED]]
-    lines.append(f"  look: engine look attention PICTURE --model {folder} --out DIR")
-    return Outcome(data, "\n".join(lines), EXIT_PARTIAL if result.replaced else 0)
-
-
-def plan_in_words(plan: Plan, asked: dict[str, Value]) -> str:
-    """Return the settled plan as a table: value, unit, and where it comes from."""
-    lines = [f"Plan for {plan.pictures:,} pictures: {plan.steps:,} steps of {plan.run.batch}"]
-    values = plan.values()
-    width = max(map(len, values))
-    for section, settings in SECTIONS.items():
-        lines.append((settings.__doc__ or section).rstrip("."))
-        for name in settings.model_fields:
-            origin = "asked for" if name in asked else plan.reasons.get(name, "default")
-            value = f"{values[name]} {unit_of(FIELDS[name][1])}".strip() or "-"
-            lines.append(f"  {name:<{width}}  {value:<16}  {origin}")
-    return "\n".join(lines)

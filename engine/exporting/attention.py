@@ -8,26 +8,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from engine.errors import BadRecipe
-from engine.exporting.masks import UPRIGHT, check_layer, counted, gaze_facts, look_at
-from engine.exporting.pictures import Account, Opened, Source, check_apart, export_each
-from engine.exporting.provenance import KEY, Provenance, of_backbone
+from engine.exporting.masks import UPRIGHT, check_gaze, counted, look_at
+from engine.exporting.pictures import Account, Opened, Source, export_each
 from engine.exporting.targets import whole_folder
 from engine.models.weights import Backbone
-from engine.seeing.attention import AttentionMaps, vit_of
-from engine.seeing.drawing import heatmap, overlay, within
-from engine.seeing.files import DRAWN_PX
+from engine.provenance import Provenance
+from engine.seeing.attention import AttentionMaps, check_head, vit_of
+from engine.seeing.drawing import heatmap, overlay, png_text, within
+from engine.seeing.files import DRAWN_PX, check_apart
 from engine.seeing.look import Gaze
 
 AttentionFormat = Literal["npz", "overlay"]
-ATTENTION_FORMATS: tuple[AttentionFormat, ...] = get_args(AttentionFormat)
 Heads = Literal["all", "mean"] | tuple[int, ...]
 """Which maps are written: those of all heads, their mean, or those of some heads."""
 
@@ -70,11 +67,11 @@ def export_attention(
         DiskFull: there is no room; nothing is left of the export.
     """
     plan, gaze = plan or AttentionPlan(), gaze or Gaze()
-    check_layer(backbone, gaze)
-    _check_heads(plan.heads, vit_of(backbone).shape.heads)
-    check_apart(out, sources)
-    facts = gaze_facts(gaze, backbone) | {"heads": plan.heads}
-    about = of_backbone(backbone, **facts, format=form, upright=UPRIGHT)
+    check_gaze(backbone, gaze)
+    for head in plan.heads if isinstance(plan.heads, tuple) else ():
+        check_head(head, vit_of(backbone).shape.heads)
+    check_apart(out, (source.path for source in sources), is_replaced=True)
+    about = backbone.provenance(**gaze.facts(backbone), heads=plan.heads, format=form, upright=UPRIGHT)
     with whole_folder(out, about, overwrite=overwrite) as folder:
 
         def handle(row: Opened) -> tuple[Sequence[Path], Mapping[str, Any]]:
@@ -88,12 +85,6 @@ def export_attention(
         account = export_each(sources, folder, handle, after_each=after_each, is_stopped=is_stopped)
         about.update(counted(account))
     return account, about
-
-
-def _check_heads(heads: Heads, n_heads: int) -> None:
-    for head in heads if isinstance(heads, tuple) else ():
-        if not 0 <= head < n_heads:
-            raise BadRecipe(f"There is no head {head}.", f"This network has heads 0 to {n_heads - 1}.")
 
 
 def _chosen(maps: AttentionMaps, heads: Heads) -> dict[str, NDArray[np.float32]]:
@@ -129,8 +120,7 @@ def _write_overlays(
     plan: AttentionPlan,
 ) -> list[Path]:
     canvas_YX3 = within(row.picture_YX3, DRAWN_PX)
-    text = PngInfo()
-    text.add_text(KEY, json.dumps(about))
+    text = png_text(about)
     files = []
     for name, map_RC in named.items():
         drawn_YX3 = overlay(canvas_YX3, heatmap(map_RC, maps.grid, canvas_YX3.shape[:2], is_smooth=plan.is_smooth))

@@ -14,10 +14,10 @@ import torch
 from engine.catalogue import PositionRule, ResNetShape, Shape, VitShape
 from engine.errors import BadRecipe
 from engine.exporting.onnx import OnnxOptions, write_onnx
-from engine.exporting.provenance import Provenance
 from engine.exporting.targets import check_file, encoded, whole_folder
 from engine.models.tensor_files import write_tensors
 from engine.models.weights import Backbone, describe, write_backbone
+from engine.provenance import Provenance
 from engine.store import replace, sync_file, write_atomically
 
 Format = Literal["safetensors", "hf", "timm", "hub", "onnx"]

@@ -2,7 +2,7 @@
 
 Every format has the same columns: ``id`` of the picture in the project, ``path`` relative to the folder of pictures,
 ``label`` and ``split`` where it has them, ``width`` and ``height`` in pixels, and the vector, float32, as it came out
-of the backbone.
+of the backbone. Writers return the pictures that they had to leave out, which are none here.
 
 Letters after a name are its axes:
     M rows of the export · B rows of a block · D width of a vector
@@ -17,23 +17,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.exporting.provenance import KEY, Provenance
-from engine.exporting.table import Rows, Table, readable
+from engine.arrays import write_header
+from engine.exporting.table import LeftOut, Rows, Table, harmless, readable
 from engine.project import Picture
+from engine.provenance import KEY, Provenance
 from engine.timing import Pace
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell that a spreadsheet would run starts with; OWASP, "CSV injection"."""
 
-FileWriter = Callable[[Table, BinaryIO, Provenance, Pace], None]
-FolderWriter = Callable[[Table, Path, Provenance, Pace], None]
-"""What writes a table into an open file, or into a folder that is there."""
-
-
-def write_npy(table: Table, folder: Path, about: Provenance, pace: Pace) -> None:
+def write_npy(table: Table, folder: Path, about: Provenance, pace: Pace) -> list[LeftOut]:
     """Write ``vectors.npy`` (M, D) float32, ``ids.npy`` int64 and ``pictures.jsonl``, a JSON object a line."""
     n, width = len(table), table.features.plan.dimensions
     np.save(folder / "ids.npy", table.features.ids_N[table.rows_M])
@@ -41,13 +35,14 @@ def write_npy(table: Table, folder: Path, about: Provenance, pace: Pace) -> None
         (folder / "vectors.npy").open("wb") as vectors,
         (folder / "pictures.jsonl").open("w", encoding="ascii") as pictures,
     ):
-        _write_npy_header(vectors, np.dtype(np.float32), (n, width))
+        write_header(vectors, np.dtype(np.float32), (n, width))
         for rows in _paced(table, pace):
             vectors.write(rows.vectors_BD.data)
             pictures.writelines(json.dumps(_described(picture)) + "\n" for picture in rows.pictures)
+    return []
 
 
-def write_npz(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> None:
+def write_npz(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> list[LeftOut]:
     """Write one NumPy file: vectors, ids, paths, labels, splits, sizes (width, height) and ``about``, JSON text."""
     n, width = len(table), table.features.plan.dimensions
     pictures = table.pictures
@@ -63,9 +58,10 @@ def write_npz(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> No
             _write_texts(archive, name, list(texts))
         blocks = (rows.vectors_BD for rows in _paced(table, pace))
         _write_blocks(archive, "vectors", np.dtype(np.float32), (n, width), blocks)
+    return []
 
 
-def write_parquet(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> None:
+def write_parquet(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> list[LeftOut]:
     """Write a Parquet table; vectors are lists of a fixed size, and ``about`` is in the metadata of its schema."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,13 +74,14 @@ def write_parquet(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -
         for rows in _paced(table, pace):
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors_BD.reshape(-1)), type=vector)
             writer.write_batch(pa.record_batch([*picture_columns(rows.pictures), vectors], schema))
+    return []
 
 
-def write_csv(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> None:
+def write_csv(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> list[LeftOut]:
     """Write text with a header; numbers are as long as float32 needs to be read back exactly.
 
     Names of files may be made by anybody: a path, label or split that a spreadsheet would take for a formula is
-    given a ' in front, see ``FORMULA``.
+    given a ' in front, see ``table.FORMULA``.
     """
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -95,10 +92,9 @@ def write_csv(table: Table, file: BinaryIO, about: Provenance, pace: Pace) -> No
         for rows in _paced(table, pace):
             columns = [pa.array(column) for column in np.ascontiguousarray(rows.vectors_BD.T)]
             writer.write_batch(pa.record_batch([*picture_columns(rows.pictures, harmless), *columns], schema))
+    return []
 
 
-FILES: dict[str, FileWriter] = {"npz": write_npz, "parquet": write_parquet, "csv": write_csv}
-FOLDERS: dict[str, FolderWriter] = {"npy": write_npy}
 WITHOUT_METADATA = {"csv"}
 """Formats whose provenance is in a file beside them."""
 
@@ -121,11 +117,6 @@ def picture_columns(pictures: Iterable[Picture], clean: Callable[[str], str] = s
     ]
     columns = zip(*rows, strict=True)
     return [pa.array(column, kind) for column, (_, kind) in zip(columns, picture_fields(), strict=True)]
-
-
-def harmless(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _paced(table: Table, pace: Pace) -> Iterator[Rows]:
@@ -167,11 +158,6 @@ def _write_blocks(
     about = zipfile.ZipInfo(f"{name}.npy")
     about.compress_type = compression
     with archive.open(about, "w", force_zip64=True) as member:
-        _write_npy_header(member, dtype, shape)
+        write_header(member, dtype, shape)
         for block in blocks:
             member.write(np.ascontiguousarray(block).tobytes())
-
-
-def _write_npy_header(file: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    description = np.lib.format.dtype_to_descr(dtype)
-    np.lib.format.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": shape})

@@ -15,14 +15,15 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from engine.catalogue import MAP_METHODS
-from engine.exporting.embeddings import harmless, picture_columns, picture_fields
-from engine.exporting.provenance import KEY, Provenance
-from engine.exporting.table import LeftOut, Table, readable
+from engine.exporting.embeddings import picture_columns, picture_fields
+from engine.exporting.table import LeftOut, Table, harmless, readable
 from engine.finding.charts import REST, Points, point_chart
-from engine.finding.maps import PictureMap
+from engine.finding.labels import numbered
+from engine.finding.map_files import PictureMap
+from engine.provenance import KEY, Provenance
+from engine.seeing.drawing import png_text
 
 SIDE, MARGIN, LEGEND_WIDTH = 1000, 20, 280  # px of a drawing
 POINT_AREA = 60_000  # square px that all points together cover, if none lay on another
@@ -89,9 +90,7 @@ def _columns(placed: Placed, clean: Callable[[str], str]) -> Any:
 
 def write_png(placed: Placed, file: BinaryIO, about: Provenance) -> None:
     """Write the picture that ``engine map`` draws; ``about`` is a text in it."""
-    text = PngInfo()
-    text.add_itxt(KEY, json.dumps(about))
-    Image.fromarray(point_chart(_points(placed), _title(placed, about))).save(file, "PNG", pnginfo=text)
+    Image.fromarray(point_chart(_points(placed), _title(placed, about))).save(file, "PNG", pnginfo=png_text(about))
 
 
 def write_svg(placed: Placed, file: BinaryIO, about: Provenance) -> None:
@@ -110,10 +109,7 @@ def _title(placed: Placed, about: Provenance) -> str:
 
 def _points(placed: Placed) -> Points:
     """Return what is drawn; a label is a group, no label is none."""
-    labels = [picture.label or "" for picture in placed.table.pictures]
-    names = sorted({label for label in labels if label})
-    numbers = {name: i for i, name in enumerate(names)} | {"": -1}
-    groups_M = np.array([numbers[label] for label in labels], np.int32)
+    names, groups_M = numbered([picture.label or None for picture in placed.table.pictures])
     return Points(placed.positions_M2, groups_M, [readable(name) for name in names])
 
 

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from pycocotools import mask as coco_masks
 
 from engine.exporting.pictures import Opened, json_line
 from engine.exporting.polygons import Holes, Outline, RunLengths, likeness, outlines
-from engine.exporting.provenance import KEY, Provenance
+from engine.provenance import KEY, Provenance
+from engine.seeing.drawing import png_text
 
 MOST_INDICES = 254
 """Objects of an indexed PNG: 0 is the background, 255 means "not labelled" to readers of Pascal VOC."""
@@ -154,9 +154,7 @@ class Writer:
         image = Image.fromarray(pixels)
         if palette:
             image.putpalette(palette)
-        text = PngInfo()
-        text.add_text(KEY, json.dumps(self.about))
-        image.save(path, pnginfo=text)
+        image.save(path, pnginfo=png_text(self.about))
         return path
 
 

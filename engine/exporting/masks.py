@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from engine.errors import BadRecipe, UnreadablePicture
 from engine.exporting.mask_formats import MASK_FORMATS, MaskObject, Options
-from engine.exporting.pictures import Account, Opened, Source, check_apart, export_each
+from engine.exporting.pictures import Account, Opened, Source, export_each
 from engine.exporting.polygons import run_lengths
-from engine.exporting.provenance import Provenance, of_backbone
 from engine.exporting.targets import whole_folder
 from engine.models.weights import Backbone
-from engine.seeing.attention import AttentionMaps, attention_maps, token_of, vit_of
+from engine.provenance import Provenance
+from engine.seeing.attention import AttentionMaps, attention_maps, check_head, layer_number, token_of, vit_of
+from engine.seeing.files import check_apart
 from engine.seeing.grid import Grid
 from engine.seeing.look import Gaze
 from engine.seeing.masks import KEEP, attention_mask, without_specks
@@ -106,8 +107,9 @@ def export_masks(
     plan, options, gaze = plan or MaskPlan(), options or Options(), gaze or Gaze()
     n_heads = vit_of(backbone).shape.heads
     _check(plan, gaze, backbone)
-    check_apart(out, sources)
-    about = of_backbone(backbone, **_chosen(plan, options, gaze, backbone), format=form, upright=UPRIGHT)
+    check_apart(out, (source.path for source in sources), is_replaced=True)
+    chosen = gaze.facts(backbone) | asdict(plan) | asdict(options)
+    about = backbone.provenance(**chosen, format=form, upright=UPRIGHT)
     with whole_folder(out, about, overwrite=overwrite) as folder:
         labels = plan.labels(n_heads)
         with contextlib.closing(MASK_FORMATS[form](folder, out.resolve(), labels, about, options)) as writer:
@@ -124,41 +126,25 @@ def _check(plan: MaskPlan, gaze: Gaze, backbone: Backbone) -> None:
     Raises:
         BadRecipe: a value is out of range.
     """
-    shape = vit_of(backbone).shape
-    check_layer(backbone, gaze)
+    check_gaze(backbone, gaze)
     attention_mask(np.ones((1, 1)), plan.keep)
-    if isinstance(plan.head, int) and not 0 <= plan.head < shape.heads:
-        raise BadRecipe(f"There is no head {plan.head}.", f"This network has heads 0 to {shape.heads - 1}.")
+    if isinstance(plan.head, int):
+        check_head(plan.head, vit_of(backbone).shape.heads)
     if plan.smallest < 1:
         raise BadRecipe(f"A part cannot have fewer than {plan.smallest} patches.", "Choose 1 or more.")
     if not plan.label or not plan.label.isprintable():
         raise BadRecipe(f"{plan.label!r} is no name.", "Choose letters that can be printed.")
 
 
-def check_layer(backbone: Backbone, gaze: Gaze) -> None:
+def check_gaze(backbone: Backbone, gaze: Gaze) -> None:
     """Refuse a layer that a backbone has not, and a side without room for a patch.
 
     Raises:
         BadRecipe: either is so, or the backbone has no attention.
     """
-    shape = vit_of(backbone).shape
-    if not -shape.depth <= gaze.layer < shape.depth:
-        raise BadRecipe(f"There is no layer {gaze.layer}.", f"This network has layers 0 to {shape.depth - 1}.")
-    Grid.of((gaze.side, gaze.side), patch=shape.patch, side=gaze.side)
-
-
-def gaze_facts(gaze: Gaze, backbone: Backbone) -> dict[str, Any]:
-    """Return how pictures were looked at, for ``about.json``."""
-    return {
-        "side_px": gaze.side,
-        "is_square": gaze.is_square,
-        "layer": gaze.layer % vit_of(backbone).shape.depth,
-        "query": gaze.query if gaze.query == "cls" else list(gaze.query),
-    }
-
-
-def _chosen(plan: MaskPlan, options: Options, gaze: Gaze, backbone: Backbone) -> dict[str, Any]:
-    return gaze_facts(gaze, backbone) | asdict(plan) | asdict(options)
+    vit = vit_of(backbone)
+    layer_number(vit, gaze.layer)
+    Grid.of((gaze.side, gaze.side), patch=vit.shape.patch, side=gaze.side)
 
 
 def counted(account: Account) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from engine.catalogue import VitShape
 from engine.errors import BadRecipe, UserError
-from engine.exporting.provenance import KEY, Provenance
+from engine.models import patch_of
 from engine.models.vit import Block, VisionTransformer, resampling_matrix
 from engine.models.weights import Backbone
-from engine.seeing.embed import patch_of
+from engine.provenance import KEY, Provenance
 
 OPSET = 18
 """ONNX 1.13 of 2022: ONNX Runtime from 1.14 on reads it, and the exporter writes it without converting."""

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import UserError
-from engine.exporting.provenance import KEY, Provenance
 from engine.exporting.table import Table, readable
 from engine.project import Picture
+from engine.provenance import KEY, Provenance
 from engine.seeing.grid import Grid
 from engine.seeing.views import RESIZE
 from engine.sets import SetPlan

@@ -9,9 +9,8 @@ Letters after a name are its axes:
 
 import contextlib
 import json
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import BadInput, UnreadablePicture
+from engine.errors import UnreadablePicture
 from engine.images import exif_orientation, open_rgb
+from engine.seeing.files import file_stems
 
 READ_AHEAD = 2
 """Pictures decoded before they are needed; each may have 360 MB."""
 PICTURES = "pictures.jsonl"
-STEM_BYTES = 200
-"""Of a file's name, of which file systems take 255: room for an ending, a number and the suffix while it is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ def opened(sources: Sequence[Source]) -> Generator[Opened | Unread, None, None]:
     waiting: deque[Future[Opened | Unread]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="reading ahead") as reader:
         try:
-            for source, stem in zip(sources, file_stems(sources), strict=True):
+            for source, stem in zip(sources, file_stems(source.path for source in sources), strict=True):
                 waiting.append(reader.submit(_open, source, stem))
                 if len(waiting) > READ_AHEAD:
                     yield waiting.popleft().result()
@@ -98,36 +96,6 @@ def _open(source: Source, stem: str) -> Opened | Unread:
         return Opened(source=source, stem=stem, picture_YX3=picture_YX3, orientation=exif_orientation(source.path))
     except UnreadablePicture as problem:
         return Unread(source=source, problem=problem.message)
-
-
-def file_stems(sources: Sequence[Source]) -> Iterator[str]:
-    """Give each picture a name for its files: its own, with a number where another has it.
-
-    Names that differ in capitals only are one to some file systems. Programs that look for the file of a picture by
-    its name find it, unless two pictures are called alike.
-    """
-    taken: dict[str, int] = {}
-    for source in sources:
-        stem = os.fsencode(source.path.stem)[:STEM_BYTES].decode(errors="ignore") or str(source.id)
-        name, n = stem, taken.get(stem.casefold(), 0)
-        while name.casefold() in taken:
-            n += 1
-            name = f"{stem}-{n + 1}"
-        taken[stem.casefold()] = n
-        taken.setdefault(name.casefold(), 0)
-        yield name
-
-
-def check_apart(out: Path, sources: Sequence[Source]) -> None:
-    """Refuse to replace a folder that holds pictures which are exported from.
-
-    Raises:
-        BadInput: it does.
-    """
-    folder = out.resolve()
-    holding = {source.path.parent for source in sources}  # few, while there may be a million pictures
-    if any(folder in (place, *place.parents) for place in (path.resolve() for path in holding)):
-        raise BadInput(f"The pictures themselves lie in '{out}'.", "Choose another folder for what is written.")
 
 
 @dataclass(slots=True, kw_only=True)

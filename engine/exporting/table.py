@@ -5,7 +5,7 @@ Letters after a name are its axes:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadInput, BadRecipe
+from engine.project import GONE as FILE_GONE
 from engine.project import Picture, Project
 from engine.sets import FAILED, GONE, WAITING, FeatureSet
 
 BLOCK = 8192  # rows held at once: 12 MB at a width of 384
-WHY = {WAITING: "not embedded yet", FAILED: "could not be read", GONE: "the file is gone"}
-NOT_IN_SET = "not embedded yet"
+WHY = {WAITING: "not embedded yet", FAILED: "could not be read", GONE: FILE_GONE}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell that a spreadsheet would run starts with; OWASP, "CSV injection"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,7 @@ class Table:
             return self
         labels_M = np.array([picture.label or "" for picture in self.pictures])
         chosen = _stratified(labels_M, at_most, np.random.default_rng(seed))
-        return Table(
-            features=self.features,
-            root=self.root,
-            rows_M=self.rows_M[chosen],
-            pictures=[self.pictures[i] for i in chosen],
-            left_out=self.left_out,
-        )
+        return replace(self, rows_M=self.rows_M[chosen], pictures=[self.pictures[i] for i in chosen])
 
 
 def readable(path: str) -> str:
@@ -116,8 +112,13 @@ def readable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
+def harmless(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def _left_out(picture: Picture, states: dict[int, int]) -> LeftOut:
-    return LeftOut(picture.path, picture.problem or WHY.get(states.get(picture.id, WAITING), NOT_IN_SET))
+    return LeftOut(picture.path, picture.problem or WHY[states.get(picture.id, WAITING)])
 
 
 def _stratified(labels_M: NDArray[np.str_], n: int, random: np.random.Generator) -> NDArray[np.intp]:

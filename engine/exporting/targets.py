@@ -7,15 +7,14 @@ empty somebody's folder of pictures.
 import contextlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import BadInput, DiskFull
-from engine.exporting.provenance import Provenance
-from engine.store import is_full, replace, sync_file, sync_folder, write_atomically
+from engine.errors import BadInput
+from engine.provenance import Provenance
+from engine.store import replace, saying_full, sync_file, sync_folder, temporary_beside, write_atomically
 
 ABOUT = "about.json"
 """Of a folder; beside a file that has no room for metadata it is ``NAME.about.json``."""
@@ -73,17 +72,14 @@ def whole_folder(out: Path, about: Provenance, *, overwrite: bool) -> Iterator[P
     """
     check_folder(out, overwrite=overwrite)
     out = out.absolute()
-    temporary = _beside(out)
+    temporary = temporary_beside(out)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        (temporary / ABOUT).write_bytes(encoded(about))
-        _sync(temporary)
-        _put(temporary, out)
-    except Exception as problem:
-        if is_full(problem):
-            raise DiskFull(f"No room left to write '{out}'.", "Free some space and try again.") from problem
-        raise
+        with saying_full(out):
+            temporary.mkdir(parents=True)
+            yield temporary
+            (temporary / ABOUT).write_bytes(encoded(about))
+            _sync(temporary)
+            _put(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -118,10 +114,6 @@ def _is_export(folder: Path) -> bool:
     return False
 
 
-def _beside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
 def _sync(folder: Path) -> None:
     """Make a folder survive a power cut: file by file, or all that the system holds back where there are many."""
     paths = list(folder.rglob("*"))
@@ -138,7 +130,7 @@ def _put(temporary: Path, out: Path) -> None:
     if not out.exists():
         replace(temporary, out)
         return
-    before = _beside(out)
+    before = temporary_beside(out)
     replace(out, before)
     try:
         replace(temporary, out)

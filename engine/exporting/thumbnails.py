@@ -20,6 +20,7 @@ from engine.exporting.table import LeftOut, Table
 from engine.images import open_rgb, thumbnail
 from engine.machine import usable_cores
 from engine.project import Picture
+from engine.seeing.drawing import square
 
 QUALITY = 85  # of JPEG
 AHEAD = 64  # made ahead of the one that is waited for, for each thread
@@ -33,12 +34,7 @@ def tile(path: Path, side: int) -> NDArray[np.uint8]:
     Raises:
         UnreadablePicture: it cannot be decoded any more.
     """
-    picture_YX3 = open_rgb(path, at_least=side)
-    rows, cols = picture_YX3.shape[:2]
-    shorter = min(rows, cols)
-    top, left = (rows - shorter) // 2, (cols - shorter) // 2
-    square_YX3 = picture_YX3[top : top + shorter, left : left + shorter]
-    return np.asarray(Image.fromarray(square_YX3).resize((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0))
+    return square(open_rgb(path, at_least=side), side)
 
 
 def jpeg(path: Path, side: int) -> bytes:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.exporting.embeddings import picture_columns, picture_fields, write_npz
-from engine.exporting.provenance import KEY, Provenance
 from engine.exporting.table import BLOCK, LeftOut, Table, readable
 from engine.exporting.thumbnails import jpeg, of_all, tile
 from engine.finding.neighbours import NeighbourTable
+from engine.provenance import KEY, Provenance
 from engine.timing import Pace
 
 SPRITE_SIDE = 8192
@@ -234,8 +234,8 @@ fob.compute_visualization(dataset, embeddings=data["vectors"], brain_key="dinovi
 '''
 
 
-def write_fiftyone(table: Table, folder: Path, about: Provenance, pace: Pace) -> None:
-    """Write ``embeddings.npz`` and a script that makes a FiftyOne dataset of it."""
-    with (folder / "embeddings.npz").open("wb") as file:
-        write_npz(table, file, about, pace)
+def write_fiftyone(table: Table, folder: Path, about: Provenance, pace: Pace) -> list[LeftOut]:
+    """Write ``embeddings.npz`` and a script that makes a FiftyOne dataset of it; leaves no picture out."""
     (folder / "import_to_fiftyone.py").write_text(FIFTYONE_SCRIPT, encoding="ascii")
+    with (folder / "embeddings.npz").open("wb") as file:
+        return write_npz(table, file, about, pace)

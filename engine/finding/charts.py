@@ -1,6 +1,6 @@
 """Maps and clusters as pictures to look at and to print: points, thumbnails, classes, exemplars.
 
-Arrays in, arrays out: uint8 RGB, height before width, on white. ``write_chart`` is the only one that touches a file.
+Arrays in, arrays out: uint8 RGB, height before width, on white. nothing here touches a file.
 It draws with NumPy, OpenCV and Pillow alone, so that a process that makes maps needs no plotting library and no torch.
 
 Letters after a name are its axes:
@@ -9,20 +9,15 @@ Letters after a name are its axes:
 
 import functools
 import math
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.store import write_atomically
-
-Picture = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+from engine.seeing.drawing import SUBPIXEL_BITS, Colour, Picture, printable, shortened, square, write_line
 
 PAPER, INK, PALE_INK, REST = (255, 255, 255), (30, 30, 34), (112, 112, 118), (190, 190, 194)
 """Ground, titles, other words, and points of no group."""
@@ -46,11 +41,24 @@ ASPECTS = (0.55, 1.1)  # height of a panel over its width, at least and at most
 PAD = 0.035  # of the panel around the outermost points
 CRISP = 20_000  # points that are drawn one by one; more are drawn as density
 FINE = 2  # pixels drawn for each shown
-SUBPIXEL_BITS = 4  # of OpenCV's coordinates
 ALPHA = 0.65  # opacity of a single point among many
 MOST_NAMES = 30  # groups that are named on the map itself
 SMALLEST_THUMBNAIL, LARGEST_THUMBNAIL = 46, 150
 BORDER_PX = 3
+RADIUS_PX, RADIUS_FADE, RADII_PX = 30, 0.25, (1.1, 8)
+"""Radius of a point among n: ``RADIUS_PX / n**RADIUS_FADE``, within limits. By eye: with an exponent of a half points
+would cover the same share of the panel whatever their number, and those of a large map would be too small to see."""
+RIM, RIM_PX = 0.22, 0.3
+"""White rim of a point, in shares of its radius and in pixels more: it parts points that touch, small ones too."""
+NAME_SHADE = 0.62
+"""Brightness of a name in shares of its group's colour: the palest, a yellow, has a contrast of 3.4 to 1 on white
+then, where 1.3 cannot be read and WCAG 2.1 asks for 3 of large letters."""
+CELL_PX, SMOOTHED_CELLS = 20, 2.5
+"""Where a group is densest: counts in cells a little less high than a name, smoothed over two or three of them, as a
+few points that happen to lie close together are no middle."""
+ROUNDS, PUSH = 300, 0.3
+"""Pushing boxes apart. Each of two is moved by less than half of what they overlap, as it is pushed from other sides,
+too. After so many rounds boxes made up by lot overlap by 0.01 px where they are 30, 6 px where 100, 17 where 300."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,8 +153,8 @@ class _Frame:
 
 
 def _radius(n: int) -> float:
-    """Return the radius of ``n`` points in pixels: by eye, as large as leaves gaps between them."""
-    return float(np.clip(30 / n**0.25, 1.1, 8))
+    """Return the radius of ``n`` points in pixels."""
+    return float(np.clip(RADIUS_PX / n**RADIUS_FADE, *RADII_PX))
 
 
 def _crisp(at_S2: NDArray[np.float64], colours_S3: NDArray[np.uint8], frame: _Frame) -> Picture:
@@ -154,7 +162,7 @@ def _crisp(at_S2: NDArray[np.float64], colours_S3: NDArray[np.uint8], frame: _Fr
     canvas = np.full((frame.size[0] * FINE, frame.size[1] * FINE, 3), 255, np.uint8)
     radius = _radius(len(at_S2))
     unit = FINE * 2**SUBPIXEL_BITS
-    inner, outer = round(radius * unit), round((radius + 0.22 * radius + 0.3) * unit)
+    inner, outer = round(radius * unit), round((radius + RIM * radius + RIM_PX) * unit)
     for i in np.random.default_rng(0).permutation(len(at_S2)):
         centre = (round(at_S2[i, 0] * unit), round(at_S2[i, 1] * unit))
         cv2.circle(canvas, centre, outer, PAPER, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
@@ -198,19 +206,18 @@ def _write_names(panel: Image.Image, points: Points, at_S2: NDArray[np.float64])
             if not any(_overlap(box, other) for other in taken):
                 break
         taken.append(box)
-        ink = tuple(round(level * 0.62) for level in colours[group])
+        ink = tuple(round(level * NAME_SHADE) for level in colours[group])
         draw.text((x, middle), name, ink, font, anchor="mm", stroke_width=4, stroke_fill=PAPER)
 
 
 def _densest(at_S2: NDArray[np.float64], size: tuple[int, int]) -> tuple[float, float]:
     """Return the place, in pixels, around which most points lie."""
-    cell = 20
     counts, edges_x, edges_y = np.histogram2d(
-        at_S2[:, 0], at_S2[:, 1], (size[0] // cell + 1, size[1] // cell + 1), ((0, size[0]), (0, size[1]))
+        at_S2[:, 0], at_S2[:, 1], (size[0] // CELL_PX + 1, size[1] // CELL_PX + 1), ((0, size[0]), (0, size[1]))
     )
-    smooth = cv2.GaussianBlur(counts.astype(np.float32), (0, 0), 2.5)
+    smooth = cv2.GaussianBlur(counts.astype(np.float32), (0, 0), SMOOTHED_CELLS)
     column, row = np.unravel_index(int(smooth.argmax()), smooth.shape)
-    return float(edges_x[column] + cell / 2), float(edges_y[row] + cell / 2)
+    return float(edges_x[column] + CELL_PX / 2), float(edges_y[row] + CELL_PX / 2)
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
@@ -259,15 +266,6 @@ def on_grid(at_S2: NDArray[np.float64], side: int) -> tuple[NDArray[np.intp], ND
     return shown, cells_S2[shown] * side
 
 
-def square(picture_YX3: Picture, side: int) -> Picture:
-    """Return the central square of a picture in another size."""
-    height, width = picture_YX3.shape[:2]
-    short = min(height, width)
-    top, left = (height - short) // 2, (width - short) // 2
-    cut_YX3 = np.ascontiguousarray(picture_YX3[top : top + short, left : left + short])
-    return cv2.resize(cut_YX3, (side, side), interpolation=cv2.INTER_AREA if short > side else cv2.INTER_CUBIC)
-
-
 def class_chart(
     positions_G2: NDArray[np.floating],
     names_G: Sequence[str],
@@ -300,16 +298,16 @@ def class_chart(
         if picture is not None:
             panel.paste(Image.fromarray(square(picture, side)), (int(left), int(top)))
         below = (float(at_G2[i, 0]), float(top + side + 0.9 * font.size))
-        shown = _shortened(printable(name), font, float(box_2[0]) * 1.3)
+        shown = shortened(printable(name), font, float(box_2[0]) * 1.3)
         draw.text(below, shown, INK, font, anchor="mm", stroke_width=3, stroke_fill=PAPER)
     nothing = Points(np.empty((0, 2)), np.empty(0, np.intp), ())
     return _page(panel, nothing, title, notes)
 
 
-def _apart(at_G2: NDArray[np.float64], box_2: NDArray[np.float64], rounds: int = 300) -> NDArray[np.float64]:
+def _apart(at_G2: NDArray[np.float64], box_2: NDArray[np.float64]) -> NDArray[np.float64]:
     """Push boxes apart, along the axis on which they overlap least, until none covers another or rounds are over."""
     at_G2 = at_G2.copy()
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         apart_GG2 = at_G2[:, None] - at_G2[None]
         over_GG2 = box_2 - np.abs(apart_GG2)
         is_over_GG = (over_GG2 > 0).all(axis=2) & ~np.eye(len(at_G2), dtype=bool)
@@ -320,7 +318,7 @@ def _apart(at_G2: NDArray[np.float64], box_2: NDArray[np.float64], rounds: int =
             # Of equal places the one that comes first goes to the left or up.
             order = np.sign(np.arange(len(at_G2))[:, None] - np.arange(len(at_G2))[None])
             sign_GG = np.where(apart_GG2[..., axis] == 0, order, np.sign(apart_GG2[..., axis]))
-            push_GG = np.where(is_over_GG & (axis_GG == axis), sign_GG * over_GG2[..., axis] * 0.3, 0)
+            push_GG = np.where(is_over_GG & (axis_GG == axis), sign_GG * over_GG2[..., axis] * PUSH, 0)
             at_G2[:, axis] += push_GG.sum(axis=1)
     return at_G2
 
@@ -345,9 +343,9 @@ def exemplar_sheet(strips: Sequence[Strip], title: str, notes: Sequence[str] = (
     for row, strip in enumerate(strips):
         top = row * step
         draw.rectangle((0, top, 7, top + side_px - 1), fill=strip.colour)
-        _write(draw, strip.name, (22, top + side_px // 2 - 30), TEXT_PX + 3, INK, aside - 30)
+        write_line(panel, strip.name, (22, top + side_px // 2 - 30), TEXT_PX + 3, INK, aside - 30)
         for line, words in enumerate(strip.words.split("\n")):
-            _write(draw, words, (22, top + side_px // 2 + 2 + 23 * line), TEXT_PX - 3, PALE_INK, aside - 30)
+            write_line(panel, words, (22, top + side_px // 2 + 2 + 23 * line), TEXT_PX - 3, PALE_INK, aside - 30)
         for column, picture in enumerate(strip.pictures):
             left = aside + column * (side_px + gap)
             if picture is None:
@@ -363,15 +361,14 @@ def _page(panel: Image.Image, points: Points, title: str, notes: Sequence[str]) 
     head = MARGIN_PX + TITLE_PX + 16 + len(notes) * (TEXT_PX + 8) + 14
     legend = LEGEND_PX if len(points.names_G) else 0
     page = Image.new("RGB", (2 * MARGIN_PX + panel.width + legend, head + panel.height + MARGIN_PX), PAPER)
-    draw = ImageDraw.Draw(page)
     room = page.width - 2 * MARGIN_PX
-    _write(draw, title, (MARGIN_PX, MARGIN_PX), TITLE_PX, INK, room)
+    write_line(page, title, (MARGIN_PX, MARGIN_PX), TITLE_PX, INK, room)
     for line, note in enumerate(notes):
         top = MARGIN_PX + TITLE_PX + 16 + line * (TEXT_PX + 8)
-        _write(draw, note, (MARGIN_PX, top), TEXT_PX, PALE_INK, room)
+        write_line(page, note, (MARGIN_PX, top), TEXT_PX, PALE_INK, room)
     page.paste(panel, (MARGIN_PX, head))
     if legend:
-        _write_legend(draw, points, (MARGIN_PX + panel.width + 36, head + 20), panel.height - 40)
+        _write_legend(ImageDraw.Draw(page), points, (MARGIN_PX + panel.width + 36, head + 20), panel.height - 40)
     return np.array(page)
 
 
@@ -393,39 +390,7 @@ def _write_legend(draw: ImageDraw.ImageDraw, points: Points, corner: tuple[int, 
         draw.ellipse((left, middle - 9, left + 18, middle + 9), fill=colour)
         number = f"{count:,}"
         font = ImageFont.load_default(TEXT_PX)
-        shown = _shortened(name, font, right - left - 44 - font.getlength(number))
+        shown = shortened(name, font, right - left - 44 - font.getlength(number))
         draw.text((left + 32, middle), shown, INK, font, anchor="lm")
         draw.text((right, middle), number, PALE_INK, font, anchor="rm")
         top += ROW_PX
-
-
-def _write(
-    draw: ImageDraw.ImageDraw, line: str, corner: tuple[int, int], size_px: int, colour: Colour, room: float
-) -> None:
-    font = ImageFont.load_default(size_px)
-    draw.text(corner, _shortened(printable(line), font, room), colour, font)
-
-
-def _shortened(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
-    """Return a line cut to the room with an ellipsis."""
-    shown = line
-    while shown and font.getlength(shown) > room:
-        line = line[:-1]
-        shown = f"{line}…" if line else ""
-    return shown
-
-
-def printable(line: str) -> str:
-    """Take accents off and put dots for other letters: Pillow's own font has little but ASCII."""
-    plain = (letter for letter in unicodedata.normalize("NFKD", line) if not unicodedata.combining(letter))
-    return "".join(letter if letter.isascii() and letter.isprintable() else "·" for letter in plain)
-
-
-def write_chart(path: Path, picture: Picture) -> None:
-    """Write a PNG, whole or not at all.
-
-    Raises:
-        DiskFull: there is no room.
-    """
-    image = Image.fromarray(picture)
-    write_atomically(path, lambda file: image.save(file, format="PNG", optimize=True))

@@ -15,14 +15,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import BadInput, BadRecipe
-from engine.finding.maps import clamped, lay_onto, write_array, write_json
-from engine.finding.projections import BLOCK_BYTES, NEIGHBOURS_PER_PERPLEXITY, Tsne, affinities, start_of_tsne
+from engine.finding.aligning import lay_onto
+from engine.finding.labels import label_codes
+from engine.finding.maps import clamped
+from engine.finding.projections import NEIGHBOURS_PER_PERPLEXITY, Tsne, affinities, start_of_tsne
+from engine.finding.vectors import BLOCK_BYTES
 from engine.protocol import Tell
+from engine.records import read_array, read_record, write_array, write_record
 from engine.sets import FeatureSet
 from engine.timing import Pace
+
+RECORD, POSITIONS = "map-classes.json", "map-classes.npy"
+REMAKE = "engine map PROJECT --classes"
 
 COMPONENTS, PERPLEXITY, RATE, STEPS = 30, 20.0, 200.0, 5000
 """DINO, Caron et al. 2021, appendix H. The learning rate is as openTSNE counts it."""
@@ -69,49 +75,29 @@ class ClassMap:
 
 
 def read_class_map(features: FeatureSet, labels: Mapping[int, str]) -> ClassMap:
-    """Open the map of classes of a set.
+    """Open the map of classes of a set: for the window.
 
     Raises:
         BadInput: there is none, or it is of other features or labels than now.
     """
     found = _kept(features)
     if found is None:
-        raise BadInput(
-            f"The set '{features.folder.name}' has no map of classes.", "Make it: engine map PROJECT --classes"
-        )
+        raise features.lacking("map of classes", REMAKE)
     if found.about.made_from != _key(features, labels):
-        raise BadInput(
-            "The map of classes is out of date: pictures or labels changed.",
-            "Make it again: engine map PROJECT --classes",
-        )
+        raise BadInput("The map of classes is out of date: pictures or labels changed.", f"Make it again: {REMAKE}")
     return found
 
 
 def _kept(features: FeatureSet) -> ClassMap | None:
-    try:
-        about = TypeAdapter(ClassMapAbout).validate_json((features.folder / "map-classes.json").read_bytes())
-        positions_C2 = np.load(features.folder / "map-classes.npy", allow_pickle=False)
-    except (OSError, ValidationError, ValueError):
+    about = read_record(features.folder / RECORD, ClassMapAbout)
+    positions_C2 = read_array(features.folder / POSITIONS)
+    if about is None or positions_C2 is None or len(positions_C2) != len(about.names):
         return None
-    return ClassMap(about, positions_C2) if len(positions_C2) == len(about.names) else None
+    return ClassMap(about, positions_C2)
 
 
 def _key(features: FeatureSet, labels: Mapping[int, str]) -> str:
     return hashlib.blake2b(repr((features.key, sorted(labels.items()))).encode(), digest_size=8).hexdigest()
-
-
-def label_codes(features: FeatureSet, labels: Mapping[int, str]) -> tuple[list[str], NDArray[np.int32]]:
-    """Return the names of the labels, sorted, and the number of each row's label, (N,) int32, -1 for none.
-
-    Only rows that were seen have one.
-    """
-    of_rows = [
-        labels.get(int(number)) if is_seen else None
-        for number, is_seen in zip(features.ids_N, features.is_seen_N, strict=True)
-    ]
-    names = sorted({name for name in of_rows if name is not None})
-    numbers = {name: number for number, name in enumerate(names)}
-    return names, np.array([-1 if name is None else numbers[name] for name in of_rows], np.int32)
 
 
 def make_class_map(
@@ -183,9 +169,9 @@ def _onto_the_last(features: FeatureSet, names: list[str], positions_C2: NDArray
 
 
 def _keep(features: FeatureSet, about: ClassMapAbout, positions_C2: NDArray[np.float32]) -> ClassMap:
-    (features.folder / "map-classes.json").unlink(missing_ok=True)
-    write_array(features.folder / "map-classes.npy", positions_C2)
-    write_json(features.folder / "map-classes.json", TypeAdapter(ClassMapAbout).dump_json(about, indent=1))
+    (features.folder / RECORD).unlink(missing_ok=True)
+    write_array(features.folder / POSITIONS, positions_C2)
+    write_record(features.folder / RECORD, about)
     return ClassMap(about, positions_C2)
 
 
@@ -254,9 +240,7 @@ def _laid_out(
     )
     pace = Pace("laying out classes by t-SNE", steps, "steps", tell)
     divergence = float("nan")
-    while tsne.step < steps:
-        end = min(EARLY, steps) if tsne.step < EARLY else steps
-        divergence = tsne.advance(min((tsne.step // BLOCK + 1) * BLOCK, end))
+    for divergence in tsne.blocks(steps, BLOCK):
         pace.reached(tsne.step, f"divergence {divergence:.3f}")
         if should_stop():
             break

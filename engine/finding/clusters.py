@@ -12,17 +12,18 @@ Letters after a name are its axes:
     N rows of the set · S rows that were seen · Q rows of a sample · K clusters · D components
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import BadInput, BadRecipe
-from engine.finding.maps import write_array, write_json
+from engine.finding.faiss_files import one_thread
 from engine.finding.projections import principal_components, projected
 from engine.protocol import Noticed, Tell
+from engine.records import read_array, write_array, write_record
 from engine.sets import FeatureSet
 from engine.timing import Pace
 
@@ -93,19 +94,11 @@ def read_clusters(features: FeatureSet, method: Method) -> Clusters:
     Raises:
         BadInput: there are none, or they are of other features than the set holds now.
     """
-    remake = f"engine clusters PROJECT --method {method}"
-    try:
-        about = TypeAdapter(ClustersAbout).validate_json((features.folder / f"clusters-{method}.json").read_bytes())
-        numbers_N = np.load(features.folder / f"clusters-{method}.npy", allow_pickle=False)
-    except (OSError, ValidationError, ValueError) as problem:
-        raise BadInput(
-            f"The set '{features.folder.name}' has no clusters by {method}.", f"Find them: {remake}"
-        ) from problem
-    if about.made_from != features.key or len(numbers_N) != len(features):
-        raise BadInput(
-            f"The clusters of the set '{features.folder.name}' are out of date: pictures came, changed or went.",
-            f"Find them again: {remake}",
-        )
+    what, remake = f"clustering by {method}", f"engine clusters PROJECT --method {method}"
+    about = features.made(f"clusters-{method}.json", ClustersAbout, what, remake)
+    numbers_N = read_array(features.folder / f"clusters-{method}.npy")
+    if numbers_N is None or len(numbers_N) != len(features):
+        raise features.lacking(what, remake)
     return Clusters(about, numbers_N)
 
 
@@ -133,50 +126,64 @@ def make_clusters(
         BadRecipe: a value is out of its range.
     """
     rows_S = np.flatnonzero(features.is_seen_N)
-    if len(rows_S) < 2 * SMALLEST:
-        raise BadInput(f"{len(rows_S)} pictures with features are too few.", f"It takes {2 * SMALLEST} or more.")
-    if number is not None and not 2 <= number <= len(rows_S) // 2:
-        raise BadRecipe(f"{number} clusters cannot be made.", f"Choose 2 to {len(rows_S) // 2:,}.")
-    smallest = max(SMALLEST, round(SMALLEST_SHARE * len(rows_S))) if smallest is None else smallest
-    if not 2 <= smallest <= len(rows_S) // 2:
-        raise BadRecipe(f"A cluster of {smallest} pictures or more cannot be had.", f"2 to {len(rows_S) // 2:,}.")
-    n_components = min(COMPONENTS, features.plan.dimensions)
-    components = principal_components(features.vectors_ND, rows_S, n_components)
+    smallest = _settled(len(rows_S), number, smallest)
+    components = principal_components(features.vectors_ND, rows_S, min(COMPONENTS, features.plan.dimensions))
     points_SD = projected(features.vectors_ND, rows_S, components)
-    if method == "kmeans":
-        numbers_S, scores = _kmeans(points_SD, number, seed, tell)
-        fields = {"scores": scores, "n_sample": len(rows_S)}
-    else:
-        numbers_S, n_sample = _hdbscan(points_SD, smallest, seed, tell)
-        fields = {"smallest": smallest, "n_sample": n_sample}
-    numbers_S = _from_the_largest(numbers_S)
-    if 2 * int((numbers_S < 0).sum()) > len(numbers_S):
-        text = f"{int((numbers_S < 0).sum()):,} of {len(numbers_S):,} pictures lie in no dense group."
+    found = _kmeans(points_SD, number, seed, tell) if method == "kmeans" else _hdbscan(points_SD, smallest, seed, tell)
+    numbers_S = _from_the_largest(found.numbers_S)
+    n_left_out = int((numbers_S < 0).sum())
+    if 2 * n_left_out > len(numbers_S):
+        text = f"{n_left_out:,} of {len(numbers_S):,} pictures lie in no dense group."
         tell(Noticed(level="info", text=text, hint="k-means puts each into a cluster: --method kmeans."))
-    kept = ClustersAbout(
+    about = ClustersAbout(
         made_from=features.key,
         method=method,
         seed=seed,
         asked=number or 0,
-        n_left_out=int((numbers_S < 0).sum()),
+        smallest=smallest if method == "hdbscan" else 0,
+        scores=found.scores,
+        n_left_out=n_left_out,
+        n_sample=found.n_sample,
         clusters=_described(points_SD, numbers_S, features.ids_N[rows_S], seed),
-        **fields,  # type: ignore[arg-type]
     )
     numbers_N = np.full(len(features), -1, np.int32)
     numbers_N[rows_S] = numbers_S
-    (features.folder / f"clusters-{method}.json").unlink(missing_ok=True)
-    write_array(features.folder / f"clusters-{method}.npy", numbers_N)
-    written = TypeAdapter(ClustersAbout).dump_json(kept, indent=1)
-    write_json(features.folder / f"clusters-{method}.json", written)
-    return Clusters(kept, numbers_N)
+    return _keep(features, about, numbers_N)
 
 
-def _kmeans(
-    points_SD: NDArray[np.float32], number: int | None, seed: int, tell: Tell
-) -> tuple[NDArray[np.int32], tuple[tuple[int, float], ...]]:
-    """Return the cluster of each point, and the silhouettes by which the number of clusters was chosen."""
+def _settled(n: int, number: int | None, smallest: int | None) -> int:
+    """Return how many of ``n`` pictures make a cluster of HDBSCAN; refuse what cannot be had."""
+    if n < 2 * SMALLEST:
+        raise BadInput(f"{n} pictures with features are too few.", f"It takes {2 * SMALLEST} or more.")
+    if number is not None and not 2 <= number <= n // 2:
+        raise BadRecipe(f"{number} clusters cannot be made.", f"Choose 2 to {n // 2:,}.")
+    smallest = max(SMALLEST, round(SMALLEST_SHARE * n)) if smallest is None else smallest
+    if not 2 <= smallest <= n // 2:
+        raise BadRecipe(f"A cluster of {smallest} pictures or more cannot be had.", f"2 to {n // 2:,}.")
+    return smallest
+
+
+def _keep(features: FeatureSet, about: ClustersAbout, numbers_N: NDArray[np.int32]) -> Clusters:
+    name = f"clusters-{about.method}"
+    (features.folder / f"{name}.json").unlink(missing_ok=True)
+    write_array(features.folder / f"{name}.npy", numbers_N)
+    write_record(features.folder / f"{name}.json", about)
+    return Clusters(about, numbers_N)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """The cluster of each point, -1 for none; by how many points they were found; silhouettes that were compared."""
+
+    numbers_S: NDArray[np.int32]
+    n_sample: int
+    scores: tuple[tuple[int, float], ...] = ()
+
+
+def _kmeans(points_SD: NDArray[np.float32], number: int | None, seed: int, tell: Tell) -> _Found:
+    """Find clusters; their number is chosen by the silhouette where it is not given."""
     if number is not None:
-        return _assigned(points_SD, number, seed), ()
+        return _Found(_assigned(points_SD, number, seed), len(points_SD))
     candidates = [k for k in CANDIDATES if k <= len(points_SD) // 4]
     random = np.random.default_rng(seed)
     sample_Q = np.sort(random.choice(len(points_SD), min(len(points_SD), SILHOUETTE_SAMPLE), replace=False))
@@ -189,27 +196,23 @@ def _kmeans(
         if score > best[0]:
             best = (score, numbers_S)
         pace.reached(done, f"{k}: {score:.3f}")
-    return best[1], tuple(scores)
+    return _Found(best[1], len(points_SD), tuple(scores))
 
 
 def _assigned(points_SD: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int32]:
     import faiss
 
-    threads = faiss.omp_get_max_threads()
-    if points_SD.size < SMALL:
-        faiss.omp_set_num_threads(1)
-    kmeans = faiss.Kmeans(
-        points_SD.shape[1],
-        k,
-        niter=ROUNDS,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=POINTS_PER_CENTRE,
-    )
-    kmeans.train(points_SD, init_centroids=_first_centres(points_SD, k, seed))
-    numbers_S = kmeans.index.search(points_SD, 1)[1][:, 0].astype(np.int32)
-    faiss.omp_set_num_threads(threads)
-    return numbers_S
+    with one_thread() if points_SD.size < SMALL else contextlib.nullcontext():
+        kmeans = faiss.Kmeans(
+            points_SD.shape[1],
+            k,
+            niter=ROUNDS,
+            seed=seed,
+            min_points_per_centroid=1,
+            max_points_per_centroid=POINTS_PER_CENTRE,
+        )
+        kmeans.train(points_SD, init_centroids=_first_centres(points_SD, k, seed))
+        return np.asarray(kmeans.index.search(points_SD, 1)[1][:, 0].astype(np.int32))
 
 
 def _first_centres(points_SD: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
@@ -244,8 +247,8 @@ def _silhouette(points_QD: NDArray[np.float32], numbers_Q: NDArray[np.int32]) ->
     return float(silhouette_score(points_QD, numbers_Q)) if 1 < n < len(numbers_Q) else -1.0
 
 
-def _hdbscan(points_SD: NDArray[np.float32], smallest: int, seed: int, tell: Tell) -> tuple[NDArray[np.int32], int]:
-    """Return the cluster of each point, -1 for none, and how many points were looked at; the rest go to the nearest."""
+def _hdbscan(points_SD: NDArray[np.float32], smallest: int, seed: int, tell: Tell) -> _Found:
+    """Find clusters by some of the points; the rest go where their nearest went."""
     from sklearn.cluster import HDBSCAN
 
     n = len(points_SD)
@@ -265,7 +268,7 @@ def _hdbscan(points_SD: NDArray[np.float32], smallest: int, seed: int, tell: Tel
 
         _, nearest = faiss.knn(points_SD[rest], points_SD[sample_Q], 1)
         numbers_S[rest] = numbers_Q[nearest[:, 0]]
-    return numbers_S, len(sample_Q)
+    return _Found(numbers_S, len(sample_Q))
 
 
 def _from_the_largest(numbers_S: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -17,13 +17,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import BadInput, BadRecipe
 from engine.finding.neighbours import NeighbourTable
+from engine.finding.vectors import normalised
 from engine.protocol import Tell
+from engine.records import write_record
 from engine.sets import FAILED, SEEN, FeatureSet
-from engine.store import write_atomically
 from engine.timing import Pace
 
 FILE = "duplicates.json"
@@ -68,9 +68,7 @@ class Whitening:
         rows_BD = copies_BD.astype(np.float64) - self.mean_D
         if self.axes_DD is not None:
             rows_BD = rows_BD @ self.axes_DD
-        lengths_B1 = np.linalg.norm(rows_BD, axis=1, keepdims=True)
-        unit_BD: NDArray[np.float64] = rows_BD / np.where(lengths_B1 > 0, lengths_B1, 1)
-        return unit_BD.astype(np.float32)
+        return normalised(rows_BD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +182,7 @@ def keep_duplicates(features: FeatureSet, found: Duplicates) -> None:
     Raises:
         DiskFull: there is no room.
     """
-    written = TypeAdapter(Duplicates).dump_json(found, indent=1)
-    write_atomically(features.folder / FILE, lambda file: file.write(written))
+    write_record(features.folder / FILE, found)
 
 
 def read_duplicates(features: FeatureSet) -> Duplicates:
@@ -194,14 +191,7 @@ def read_duplicates(features: FeatureSet) -> Duplicates:
     Raises:
         BadInput: there are none, or they are of other features than the set holds now.
     """
-    hint = "Find them: engine duplicates PROJECT."
-    try:
-        found = TypeAdapter(Duplicates).validate_json((features.folder / FILE).read_bytes())
-    except (OSError, ValidationError) as problem:
-        raise BadInput("The duplicates of this set are not known yet.", hint) from problem
-    if found.made_from != features.key:
-        raise BadInput("The duplicates of this set are out of date: pictures came, changed or went.", hint)
-    return found
+    return features.made(FILE, Duplicates, "list of duplicates", "engine duplicates PROJECT")
 
 
 def first_of_equal_files(features: FeatureSet) -> NDArray[np.intp]:

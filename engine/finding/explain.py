@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.finding.parts import centred
+from engine.finding.vectors import centred
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,7 @@
-"""Files of faiss: written whole or not at all, read with a sentence where they are damaged."""
+"""What faiss needs around it: files written whole or not at all and read with a sentence; the number of its threads."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,3 +39,23 @@ def read_index(path: Path) -> "faiss.Index":
         raise BadInput(
             f"The index '{path}' is missing or damaged.", "Make it again: engine index PROJECT --again."
         ) from problem
+
+
+def use_one_thread() -> None:
+    """Keep faiss to the thread that calls it; OpenMP keeps this apart for every thread."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep faiss to the thread that calls it, and give the threads back."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    use_one_thread()
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.finding.projections import nearest_among, unit_blocks
+from engine.finding.projections import nearest_among
+from engine.finding.vectors import unit_blocks, without_self
 
 K = 10
 SAMPLE, SAMPLE_OF_MANY, MANY = 1000, 300, 200_000
@@ -53,8 +54,10 @@ def faithfulness(
     random = np.random.default_rng(seed)
     sample_Q = np.sort(random.choice(n, min(n, SAMPLE if n <= MANY else SAMPLE_OF_MANY), replace=False))
     tree = KDTree(positions_S2)
-    on_map_Qk = _others(tree.query(positions_S2[sample_Q], K + 1)[1], sample_Q)
-    near_Qk = _others(nearest_among(vectors_ND, rows_S[sample_Q], rows_S, K + 1)[0], sample_Q)
+    distance_Qk, found_Qk = tree.query(positions_S2[sample_Q], K + 1)
+    _, on_map_Qk = without_self(distance_Qk, found_Qk, sample_Q)
+    found_Qk, likeness_Qk = nearest_among(vectors_ND, rows_S[sample_Q], rows_S, K + 1)
+    _, near_Qk = without_self(likeness_Qk, found_Qk, sample_Q)
     kept = (on_map_Qk[:, :, None] == near_Qk[:, None, :]).any(axis=2).mean()
     ranks_Qk = _ranks(vectors_ND, rows_S, sample_Q, on_map_Qk)
     strangeness = np.maximum(ranks_Qk - K, 0).sum() / len(sample_Q)
@@ -64,13 +67,6 @@ def faithfulness(
         label_agreement=None if labels_S is None else _agreement(positions_S2, labels_S, random),
         n=len(sample_Q),
     )
-
-
-def _others(found_Qm: NDArray[np.integer], itself_Q: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Leave each row itself out of its neighbours; where equals hid it, the last."""
-    is_other_Qm = found_Qm != itself_Q[:, None]
-    is_other_Qm[is_other_Qm.all(axis=1), -1] = False
-    return found_Qm[is_other_Qm].reshape(len(found_Qm), -1)
 
 
 def _ranks(
@@ -103,7 +99,8 @@ def _agreement(
         return None
     sample_Q = random.choice(len(labelled), min(len(labelled), LABEL_SAMPLE), replace=False)
     tree = KDTree(positions_S2[labelled])
-    near_Qk = _others(tree.query(positions_S2[labelled[sample_Q]], K + 1)[1], sample_Q)
+    distance_Qk, found_Qk = tree.query(positions_S2[labelled[sample_Q]], K + 1)
+    _, near_Qk = without_self(distance_Qk, found_Qk, sample_Q)
     votes_QL = np.zeros((len(sample_Q), int(labels_S.max()) + 1), np.int16)
     for i in range(K):
         np.add.at(votes_QL, (np.arange(len(sample_Q)), labels_S[labelled[near_Qk[:, i]]]), 1)

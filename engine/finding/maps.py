@@ -1,9 +1,8 @@
-"""Maps of a set: where every picture lies in the plane, kept beside the features.
+"""Makes maps of a set: where every picture lies in the plane.
+
+Beside a map as `engine.finding.map_files` keeps it there are:
 
     sets/0001/
-      map-tsne.npy         (N, 2) float32, one row a picture; NaN where it was not seen
-      map-tsne.rows.npy    which picture of what contents each row was when the map was made
-      map-tsne.json        how it was made; taken away first and written last, without it the others do not count
       map-tsne.part.npy    while it is being made: the positions so far, for those who watch
       map-tsne.state.npz   all that the next step depends on; kept when stopped, so that it can be gone on with
 
@@ -11,40 +10,40 @@ A map turns and shifts to lie on the one before it. Needs the table of neighbour
 principal components.
 
 Letters after a name are its axes:
-    N rows of the set · S rows that were seen · Q rows to be placed · k neighbours · K components · 2 the plane
+    N rows of the set · S rows that were seen · k neighbours · 2 the plane
 """
 
 import contextlib
 import hashlib
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.catalogue import MAP_METHODS
 from engine.errors import BadInput, BadRecipe, Stopped
-from engine.finding.faithfulness import Faithfulness, faithfulness
+from engine.finding.aligning import laid_onto
+from engine.finding.faithfulness import faithfulness
+from engine.finding.map_files import MapAbout, MapPlan, Method, PictureMap, keep_map, spread
 from engine.finding.neighbours import NeighbourTable
 from engine.finding.projections import (
     NEIGHBOURS_PER_PERPLEXITY,
-    PLACE_PERPLEXITY,
     Tsne,
     TsneState,
     affinities,
     chord,
+    in_the_plane,
     lay_out_umap,
-    nearest_among,
-    place_among,
     principal_components,
-    projected,
     start_of_tsne,
 )
 from engine.protocol import Noticed, Tell
+from engine.records import write_array
 from engine.sets import FeatureSet
 from engine.store import write_atomically
 from engine.timing import Pace
@@ -52,7 +51,6 @@ from engine.timing import Pace
 if TYPE_CHECKING:
     import scipy.sparse
 
-Method = Literal["tsne", "umap", "pca"]
 
 PERPLEXITY = 30.0  # openTSNE's default
 EARLY, STEPS = 250, 750  # openTSNE's defaults: exaggerated steps, and all of them
@@ -63,141 +61,6 @@ SAVE_EVERY_S = 1.0  # least time between two savings of the state: what a kill c
 UMAP_NEIGHBOURS = 15  # umap-learn's default, the picture itself counted
 EPOCHS, EPOCHS_OF_MANY, FEW_FOR_UMAP = 500, 200, 10_000  # umap-learn's rule in ``simplicial_set_embedding``
 LEAST = 4  # pictures or classes that can be laid out by their neighbours
-LEAST_COMMON = 3  # pictures by which one map can be laid on another
-SAME = 1e-5  # share of its radius within which a map counts as the one before
-
-MAP_ROW = np.dtype([("id", "<i8"), ("hash", "<u8", (2,))])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapPlan:
-    """What determines a map of given features.
-
-    Args:
-        method: a row of ``catalogue.MAP_METHODS``.
-        seed: of all that is drawn.
-        steps: of t-SNE, or epochs of UMAP; 0 for principal components.
-        early: steps with exaggeration.
-        perplexity: of t-SNE, 0 elsewhere.
-        neighbours: of each picture that count.
-    """
-
-    method: Method
-    seed: int
-    steps: int = 0
-    early: int = 0
-    perplexity: float = 0.0
-    neighbours: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapAbout:
-    """How a map was made.
-
-    Args:
-        made_from: key of the set.
-        plan: what was asked.
-        step: the one it was stopped at, or the last.
-        divergence: Kullback-Leibler, of t-SNE.
-        shares: of the variance along the two axes, of principal components.
-        measures: what it keeps of the features' neighbourhoods; None where there are too few pictures.
-        aligned_to: set whose map it was turned to, empty for none.
-        n_placed: pictures placed after it was made.
-    """
-
-    made_from: str
-    plan: MapPlan
-    step: int
-    divergence: float | None = None
-    shares: tuple[float, float] | None = None
-    measures: Faithfulness | None = None
-    aligned_to: str = ""
-    n_placed: int = 0
-
-    @property
-    def is_stopped(self) -> bool:
-        """It was stopped before the last step."""
-        return self.step < self.plan.steps
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PictureMap:
-    """A map as it is kept; ``rows`` of ``MAP_ROW`` say which picture each position is of."""
-
-    about: MapAbout
-    positions_N2: NDArray[np.float32]
-    rows: NDArray[np.void]
-
-    @property
-    def is_on_N(self) -> NDArray[np.bool_]:
-        """True where a picture lies on the map."""
-        return ~np.isnan(self.positions_N2[:, 0])
-
-
-def read_map(features: FeatureSet, method: Method) -> PictureMap:
-    """Open the map of a set.
-
-    Raises:
-        BadInput: there is none, or it is of other features than the set holds now.
-    """
-    found = _kept(features.folder, method)
-    remake = f"engine map PROJECT --method {method}"
-    if found is None:
-        raise BadInput(
-            f"The set '{features.folder.name}' has no {MAP_METHODS[method].title} map.", f"Make it: {remake}"
-        )
-    if found.about.made_from != features.key:
-        raise BadInput(
-            f"The {MAP_METHODS[method].title} map of the set '{features.folder.name}' is out of date: "
-            "pictures came, changed or went.",
-            f"Make it again: {remake}; or add the new ones to it: {remake} --place",
-        )
-    return found
-
-
-def read_any_map(features: FeatureSet, method: Method) -> PictureMap:
-    """Open the map of a set even if it is out of date.
-
-    Raises:
-        BadInput: there is none.
-    """
-    found = _kept(features.folder, method)
-    if found is None:
-        read_map(features, method)
-    assert found is not None, "read_map raises"
-    return found
-
-
-def _kept(folder: Path, method: str) -> PictureMap | None:
-    """Return the map in a folder, None where there is none or not all of it."""
-    try:
-        about = TypeAdapter(MapAbout).validate_json((folder / f"map-{method}.json").read_bytes())
-        positions_N2 = np.load(folder / f"map-{method}.npy", allow_pickle=False)
-        rows = np.load(folder / f"map-{method}.rows.npy", allow_pickle=False)
-    except (OSError, ValidationError, ValueError):
-        return None
-    return PictureMap(about, positions_N2, rows) if len(positions_N2) == len(rows) else None
-
-
-def _keep(features: FeatureSet, about: MapAbout, positions_N2: NDArray[np.float32]) -> PictureMap:
-    name = f"map-{about.plan.method}"
-    rows = np.empty(len(features), MAP_ROW)
-    rows["id"], rows["hash"] = features.rows["id"], features.rows["hash"]
-    (features.folder / f"{name}.json").unlink(missing_ok=True)
-    write_array(features.folder / f"{name}.npy", positions_N2)
-    write_array(features.folder / f"{name}.rows.npy", rows)
-    write_json(features.folder / f"{name}.json", TypeAdapter(MapAbout).dump_json(about, indent=1))
-    return PictureMap(about, positions_N2, rows)
-
-
-def write_array(path: Path, array: NDArray[np.generic]) -> None:
-    """Write an .npy file, whole or not at all."""
-    write_atomically(path, lambda file: np.save(file, array, allow_pickle=False))
-
-
-def write_json(path: Path, written: bytes) -> None:
-    """Write what pydantic made of a dataclass, whole or not at all."""
-    write_atomically(path, lambda file: file.write(written))
 
 
 def settle(
@@ -262,14 +125,6 @@ def clamped(asked: float | None, usual: float, k: int, of: str, n: int) -> tuple
     return most, [Noticed(level="info" if asked is None else "warning", text=text, hint=more)]
 
 
-def current_map(features: FeatureSet, plan: MapPlan) -> PictureMap | None:
-    """Return the finished map of these features by this plan, None where it is not there."""
-    found = _kept(features.folder, plan.method)
-    if found is None or found.about.made_from != features.key or found.about.plan != plan or found.about.is_stopped:
-        return None
-    return found
-
-
 def make_map(
     features: FeatureSet,
     table: NeighbourTable | None,
@@ -306,7 +161,7 @@ def make_map(
         _state_path(features).unlink(missing_ok=True)
     work = _Work(features, rows_S, table, plan, tell, should_stop, threads, onto[1] if onto else None)
     components = principal_components(features.vectors_ND, rows_S, 2)
-    scores_S2 = _two_columns(projected(features.vectors_ND, rows_S, components))
+    scores_S2 = in_the_plane(features.vectors_ND, rows_S, components)
     about = MapAbout(made_from=features.key, plan=plan, step=plan.steps, aligned_to=onto[0] if onto else "")
     match plan.method:
         case "pca":
@@ -320,7 +175,7 @@ def make_map(
             about = replace(about, step=step, divergence=divergence)
     labels_S = None if labels_N is None else labels_N[rows_S]
     about = replace(about, measures=faithfulness(features.vectors_ND, rows_S, positions_S2, labels_S, seed=plan.seed))
-    made = _keep(features, about, _spread(features, rows_S, positions_S2))
+    made = keep_map(features, about, spread(features, rows_S, positions_S2))
     _clear(features, plan, is_stopped=about.is_stopped)
     return made
 
@@ -351,18 +206,6 @@ class _Work:
         place_N[self.rows_S] = np.arange(len(self.rows_S), dtype=np.int32)
         k = self.plan.neighbours
         return place_N[self.table.rows_Nk[self.rows_S, :k]], np.array(self.table.likeness_Nk[self.rows_S, :k])
-
-
-def _two_columns(scores_SK: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return two columns also where the features have one."""
-    return np.pad(scores_SK, ((0, 0), (0, 2 - scores_SK.shape[1])))
-
-
-def _spread(features: FeatureSet, rows_S: NDArray[np.intp], positions_S2: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one row a picture of the set, NaN where it was not seen."""
-    positions_N2 = np.full((len(features), 2), np.nan, np.float32)
-    positions_N2[rows_S] = positions_S2
-    return positions_N2
 
 
 def _umap(work: _Work, scores_S2: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -398,13 +241,12 @@ def _tsne(work: _Work, scores_S2: NDArray[np.float32]) -> tuple[NDArray[np.float
         work.tell(Noticed(level="info", text=f"Going on at step {state.step:,} of {plan.steps:,}."))
     pace = Pace("laying out by t-SNE", plan.steps, "steps", work.tell, start=tsne.step)
     saved_at = time.monotonic()
-    while tsne.step < plan.steps:
-        divergence = tsne.advance(_next_stop(tsne.step, plan))
+    for divergence in tsne.blocks(plan.steps, BLOCK):
         is_over = work.should_stop() or tsne.step == plan.steps
         if is_over or time.monotonic() - saved_at >= SAVE_EVERY_S:
             _save_state(features, tsne.state, divergence, key)
             so_far_S2 = work.turned(tsne.state.positions_S2)
-            write_array(features.folder / "map-tsne.part.npy", _spread(features, work.rows_S, so_far_S2))
+            write_array(features.folder / "map-tsne.part.npy", spread(features, work.rows_S, so_far_S2))
             saved_at = time.monotonic()
         pace.reached(tsne.step, f"divergence {divergence:.3f}")
         if is_over:
@@ -415,12 +257,6 @@ def _tsne(work: _Work, scores_S2: NDArray[np.float32]) -> tuple[NDArray[np.float
 def _graph(work: _Work) -> "scipy.sparse.csr_matrix":
     near_Sk, likeness_Sk = work.neighbours()
     return affinities(near_Sk, chord(likeness_Sk), work.plan.perplexity, work.threads)
-
-
-def _next_stop(step: int, plan: MapPlan) -> int:
-    """Return the step to go on to: the end of a block, of the early part, or of all."""
-    end = plan.early if step < plan.early else plan.steps
-    return min((step // BLOCK + 1) * BLOCK, end)
 
 
 def _key(work: _Work) -> str:
@@ -451,7 +287,12 @@ def _save_state(features: FeatureSet, state: TsneState, divergence: float, key: 
 
 def _begun(features: FeatureSet, key: str) -> tuple[TsneState, float] | None:
     """Return the state that an earlier process left, with its divergence, if it was of the very same map."""
-    with contextlib.suppress(OSError, ValueError, KeyError), np.load(_state_path(features), allow_pickle=False) as kept:
+    damaged = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+    with (
+        contextlib.suppress(*damaged),
+        _state_path(features).open("rb") as file,  # NumPy leaves it open where it is damaged
+        np.load(file, allow_pickle=False) as kept,
+    ):
         if str(kept["key"]) == key:
             state = TsneState(int(kept["step"]), kept["positions"], kept["update"], kept["gains"])
             return state, float(kept["divergence"])
@@ -464,146 +305,3 @@ def _clear(features: FeatureSet, plan: MapPlan, *, is_stopped: bool) -> None:
         (features.folder / "map-tsne.part.npy").unlink(missing_ok=True)
         if not is_stopped:
             _state_path(features).unlink(missing_ok=True)
-
-
-def laid_onto(
-    reference: PictureMap, ids_S: NDArray[np.int64], positions_S2: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Turn, mirror and shift positions to lie on an earlier map as nearly as can be; their scale stays.
-
-    A map that is the earlier one but for that becomes it exactly, so that repeating a map gives the same numbers.
-    """
-    ours, theirs = _common(ids_S, reference)
-    return lay_onto(positions_S2, ours, reference.positions_N2[theirs])
-
-
-def lay_onto(
-    positions_S2: NDArray[np.floating], ours: NDArray[np.intp], targets: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Turn, mirror and shift positions so that those numbered ``ours`` lie as near to targets as can be.
-
-    Source: orthogonal Procrustes, Schoenemann 1966.
-    """
-    if len(ours) < LEAST_COMMON:
-        return positions_S2.astype(np.float32)
-    target_2, target = _centred(targets)
-    mean_2, centred = _centred(positions_S2[ours])
-    laid_S2 = ((positions_S2 - mean_2) @ _turn(centred, target) + target_2).astype(np.float32)
-    is_repeated = len(ours) == len(laid_S2) and np.allclose(
-        laid_S2[ours], targets, rtol=0, atol=SAME * float(np.abs(target).max())
-    )
-    if is_repeated:
-        laid_S2[ours] = targets
-    return laid_S2
-
-
-def _common(ids_S: NDArray[np.int64], reference: PictureMap) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where the pictures that are on both stand among ``ids_S`` and among the rows of the reference."""
-    on = np.flatnonzero(reference.is_on_N)
-    _, ours, theirs = np.intersect1d(ids_S, reference.rows["id"][on], assume_unique=True, return_indices=True)
-    return ours, on[theirs]
-
-
-def _centred(positions: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    exact = positions.astype(np.float64)
-    mean_2 = exact.mean(axis=0)
-    return mean_2, exact - mean_2
-
-
-def _turn(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the rotation, with a mirror if need be, that brings centred points nearest to others."""
-    left, _, right = np.linalg.svd(ours.astype(np.float64).T @ theirs)
-    return np.asarray(left @ right)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Movement:
-    """How far each picture that is on two maps moved, in shares of the radius of the second; largest first."""
-
-    ids: NDArray[np.int64]
-    shares: NDArray[np.float64]
-
-
-def compare_maps(before: PictureMap, after: PictureMap) -> Movement:
-    """Lay one map on another and return how far each picture then lies from where it lay.
-
-    Raises:
-        BadInput: the maps have too few pictures in common.
-    """
-    on = np.flatnonzero(after.is_on_N)
-    ids_S, positions_S2 = after.rows["id"][on], after.positions_N2[on]
-    ours, theirs = _common(ids_S, before)
-    if len(ours) < LEAST_COMMON:
-        raise BadInput(f"The two maps have only {len(ours)} pictures in common.", "Compare maps of the same project.")
-    laid_S2 = laid_onto(before, ids_S, positions_S2)
-    _, centred = _centred(laid_S2)
-    radius = max(float(np.sqrt((centred**2).sum(axis=1).mean())), float(np.finfo(np.float32).tiny))
-    shares = np.linalg.norm(laid_S2[ours] - before.positions_N2[theirs], axis=1).astype(np.float64) / radius
-    order = np.argsort(-shares, kind="stable")
-    return Movement(ids_S[ours][order], shares[order])
-
-
-def place(
-    features: FeatureSet, method: Method, *, threads: int = 1, labels_N: NDArray[np.int32] | None = None
-) -> tuple[PictureMap, int]:
-    """Add the pictures that came or changed since a map was made; the others stay exactly where they are.
-
-    Pictures that went leave the map.
-
-    Returns:
-        The map of the set as it is now, and how many pictures were placed.
-
-    Raises:
-        BadInput: there is no map, or none of its pictures is left.
-    """
-    old = read_any_map(features, method)
-    stay_S, come_Q, positions_S2 = _sorted_out(features, old)
-    if not len(stay_S):
-        raise BadInput(
-            f"None of the pictures on the {MAP_METHODS[method].title} map is left.",
-            f"Make it again: engine map PROJECT --method {method}",
-        )
-    positions_N2 = _spread(features, stay_S, positions_S2)
-    if len(come_Q):
-        positions_N2[come_Q] = _placed(features, method, stay_S, come_Q, positions_S2, threads)
-    rows_S = np.flatnonzero(features.is_seen_N)
-    measures = faithfulness(
-        features.vectors_ND, rows_S, positions_N2[rows_S], None if labels_N is None else labels_N[rows_S]
-    )
-    about = replace(old.about, made_from=features.key, measures=measures, n_placed=old.about.n_placed + len(come_Q))
-    return _keep(features, about, positions_N2), len(come_Q)
-
-
-def _sorted_out(
-    features: FeatureSet, old: PictureMap
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Return the rows of pictures that stay, those of pictures that come, and the positions of the former."""
-    ours, theirs = _common(features.ids_N, old)
-    is_same = (features.rows["hash"][ours] == old.rows["hash"][theirs]).all(axis=1) & features.is_seen_N[ours]
-    stay = np.zeros(len(features), np.bool_)
-    stay[ours[is_same]] = True
-    return (
-        np.flatnonzero(stay),
-        np.flatnonzero(features.is_seen_N & ~stay),
-        old.positions_N2[theirs[is_same]],
-    )
-
-
-def _placed(
-    features: FeatureSet,
-    method: Method,
-    stay_S: NDArray[np.intp],
-    come_Q: NDArray[np.intp],
-    positions_S2: NDArray[np.float32],
-    threads: int,
-) -> NDArray[np.float32]:
-    if method == "pca":
-        components = principal_components(features.vectors_ND, stay_S, 2)
-        mean_2, target = _centred(positions_S2)
-        scores_S2 = _two_columns(projected(features.vectors_ND, stay_S, components))
-        offset_2, centred = _centred(scores_S2)
-        scores_Q2 = _two_columns(projected(features.vectors_ND, come_Q, components))
-        return ((scores_Q2 - offset_2) @ _turn(centred, target) + mean_2).astype(np.float32)
-    k = int(NEIGHBOURS_PER_PERPLEXITY * PLACE_PERPLEXITY)
-    near_Qk, likeness_Qk = nearest_among(features.vectors_ND, come_Q, stay_S, k)
-    return place_among(positions_S2, near_Qk, likeness_Qk, is_tsne=method == "tsne", threads=threads)

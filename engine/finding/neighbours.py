@@ -10,10 +10,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.arrays import ArrayFile
-from engine.errors import BadInput
 from engine.sets import FeatureSet
 
 TABLE, ROWS, LIKENESS = "neighbours.json", "neighbours.npy", "likeness.npy"
@@ -56,13 +54,10 @@ def read_neighbours(features: FeatureSet) -> NeighbourTable:
     Raises:
         BadInput: there is none, or it is of other features than the set holds now.
     """
-    try:
-        about = TypeAdapter(TableAbout).validate_json((features.folder / TABLE).read_bytes())
-    except (OSError, ValidationError) as problem:
-        raise BadInput("The neighbours of this set are not known yet.", "Find them: engine index PROJECT.") from problem
-    if about.made_from != features.key:
-        raise BadInput(
-            "The neighbours of this set are out of date: pictures came, changed or went.",
-            "Find them again: engine index PROJECT.",
-        )
+    about = features.made(TABLE, TableAbout, "table of neighbours", "engine index PROJECT")
     return NeighbourTable(features.folder, about)
+
+
+def current_neighbours(features: FeatureSet) -> TableAbout | None:
+    """Return how the table of a set was made, None where there is none of the features of now."""
+    return features.current(TABLE, TableAbout)

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
-from engine.errors import BadInput
 from engine.finding.duplicates import Duplicates
+from engine.finding.labels import label_codes
 from engine.finding.neighbours import NeighbourTable
+from engine.finding.vectors import normalised, unit_blocks
 from engine.protocol import Tell
+from engine.records import write_record
 from engine.sets import FeatureSet
-from engine.store import write_atomically
 from engine.timing import Pace
 
 FILE = "oddities.json"
@@ -125,7 +125,7 @@ def find_oddities(
         copies: the duplicates of the set.
         tell: is told the progress.
     """
-    classes = _Classes.of(features, labels)
+    classes = _Classes(*label_codes(features, labels))
     outliers, n_standing_out = find_outliers(features, table)
     votes = _judged(features, table, classes, tell)
     return Oddities(
@@ -145,41 +145,24 @@ def keep_oddities(features: FeatureSet, found: Oddities) -> None:
     Raises:
         DiskFull: there is no room.
     """
-    written = TypeAdapter(Oddities).dump_json(found, indent=1)
-    write_atomically(features.folder / FILE, lambda file: file.write(written))
+    write_record(features.folder / FILE, found)
 
 
 def read_oddities(features: FeatureSet) -> Oddities:
-    """Return the lists that were made last.
+    """Return the lists that were made last: for the window.
 
     Raises:
         BadInput: there are none, or they are of other features than the set holds now.
     """
-    hint = "Find them: engine oddities PROJECT."
-    try:
-        found = TypeAdapter(Oddities).validate_json((features.folder / FILE).read_bytes())
-    except (OSError, ValidationError) as problem:
-        raise BadInput("The oddities of this set are not known yet.", hint) from problem
-    if found.made_from != features.key:
-        raise BadInput("The oddities of this set are out of date: pictures came, changed or went.", hint)
-    return found
+    return features.made(FILE, Oddities, "list of oddities", "engine oddities PROJECT")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Classes:
-    """The labels of a set as numbers: ``names`` in order, ``of_N`` int64, -1 for rows unseen or without a label."""
+    """The labels of a set as numbers: ``names`` in order, ``of_N``, -1 for rows unseen or without a label."""
 
     names: list[str]
-    of_N: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, features: FeatureSet, labels: Mapping[int, str]) -> "_Classes":
-        given = [labels.get(number) for number in features.ids_N.tolist()]
-        is_used = features.is_seen_N
-        names = sorted({label for label, is_seen in zip(given, is_used, strict=True) if is_seen and label is not None})
-        number_of: dict[str | None, int] = {name: number for number, name in enumerate(names)}
-        of_N = np.fromiter((number_of.get(label, -1) for label in given), np.int64, len(given))
-        return cls(names, np.where(is_used, of_N, -1))
+    of_N: NDArray[np.int32]
 
 
 def find_outliers(features: FeatureSet, table: NeighbourTable) -> tuple[list[Outlier], int]:
@@ -332,15 +315,13 @@ def _prototypes(features: FeatureSet, label: str | None, rows_S: NDArray[np.intp
     prototype (facility location; Nemhauser et al. 1978).
     """
     mean_D = np.zeros(features.plan.dimensions)
-    for start in range(0, len(rows_S), ROWS_AT_ONCE):
-        mean_D += _unit(features, rows_S[start : start + ROWS_AT_ONCE]).sum(axis=0, dtype=np.float64)
-    central = [
-        _unit(features, rows_S[start : start + ROWS_AT_ONCE]) @ mean_D for start in range(0, len(rows_S), ROWS_AT_ONCE)
-    ]
+    for _, unit_BD in unit_blocks(features.vectors_ND, rows_S):
+        mean_D += unit_BD.sum(axis=0, dtype=np.float64)
+    central = [unit_BD @ mean_D for _, unit_BD in unit_blocks(features.vectors_ND, rows_S)]
     medoid = rows_S[int(np.concatenate(central).argmax())]
     rest_S = rows_S[rows_S != medoid]
     sample_S = np.concatenate([[medoid], rest_S[:: -(-len(rest_S) // SAMPLED) or 1]])
-    chosen = _covering(_unit(features, sample_S))
+    chosen = _covering(normalised(features.vectors_ND[sample_S]))
     pictures = features.ids_N[sample_S[chosen]].tolist()
     return Prototypes(label=label, n_pictures=len(rows_S), pictures=pictures)
 
@@ -356,9 +337,3 @@ def _covering(unit_SD: NDArray[np.float32]) -> list[int]:
         chosen.append(int(gain_S.argmax()))
         covered_S = np.maximum(covered_S, likeness_SS[chosen[-1]])
     return chosen
-
-
-def _unit(features: FeatureSet, rows_S: NDArray[np.intp]) -> NDArray[np.float32]:
-    vectors_SD = np.asarray(features.vectors_ND[rows_S], np.float32)
-    lengths_S1 = np.linalg.norm(vectors_SD, axis=1, keepdims=True)
-    return (vectors_SD / np.where(lengths_S1 > 0, lengths_S1, 1)).astype(np.float32, copy=False)

@@ -14,22 +14,23 @@ Letters after a name are its axes:
     k neighbours · R C rows and columns of patches of a picture · r c of a template
 """
 
-import json
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import BadInput, Stopped
 from engine.finding.faiss_files import read_index, write_index
+from engine.finding.vectors import centred
 from engine.protocol import Tell
+from engine.records import read_record, write_array, write_record
 from engine.sets import FeatureSet
-from engine.store import replace, sole_writer, sync_folder, write_atomically
+from engine.store import replace, sole_writer, sync_folder
 from engine.templates import Template, Templates
 from engine.timing import Pace
 
@@ -57,7 +58,9 @@ SAVE_EVERY = 4_000_000  # patches added between two savings, at most what a kill
 SEED = 0
 
 LISTS_LOOKED_AT = 16
-NEIGHBOURS = 256  # patches that vote for their pictures, for each patch asked about
+NEIGHBOURS = 256
+"""Lists of up to `MOST_LISTS` that a search looks at, and patches that vote for their pictures, for each patch asked
+about. On 3,781 photos: 95 % of the pictures a part came from are first after the exact comparison."""
 MOST_ASKED = 32  # patches of a template that are asked about, spread over it
 SHORTLIST = 60  # pictures in which the part is laid on every place, at least
 """On 3,781 photos: 98 % of the pictures a part came from are among 60, 93 % among 5."""
@@ -109,7 +112,7 @@ def make_part_index(
     about = _settled(features, n_patches)
     with sole_writer(folder, "writes the set"):
         mean_W = _mean(features, seen)
-        write_atomically(folder / MEAN, lambda file: np.save(file, mean_W, allow_pickle=False))
+        write_array(folder / MEAN, mean_W)
         index = None if again else _half_made(folder, about)
         if index is None:
             index = _learnt(features, seen, mean_W, about)
@@ -118,7 +121,7 @@ def make_part_index(
         _keep(index, folder, about)
         (folder / ABOUT).unlink(missing_ok=True)  # what it says is not of the file that comes now
         replace(folder / PART_INDEX, folder / INDEX)
-        _write_about(folder / ABOUT, about)
+        write_record(folder / ABOUT, about)
         (folder / PART_ABOUT).unlink(missing_ok=True)
         sync_folder(folder)
     return about
@@ -126,11 +129,7 @@ def make_part_index(
 
 def current_parts(features: FeatureSet) -> PartsAbout | None:
     """Return how the index of a set's patches was made, None where there is none of the features of now."""
-    try:
-        about = TypeAdapter(PartsAbout).validate_json((features.folder / ABOUT).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return about if about.made_from == features.key else None
+    return features.current(ABOUT, PartsAbout)
 
 
 def _seen(features: FeatureSet) -> NDArray[np.intp]:
@@ -168,12 +167,11 @@ def _sample(features: FeatureSet, seen: NDArray[np.intp], n: int) -> NDArray[np.
 
 def _half_made(folder: Path, about: PartsAbout) -> "faiss.Index | None":
     """Return the index that a killed process left, if it is of the same patches and settings."""
-    try:
-        if TypeAdapter(PartsAbout).validate_json((folder / PART_ABOUT).read_bytes()) != about:
-            return None
-        return read_index(folder / PART_INDEX)
-    except (OSError, ValidationError, BadInput):
+    if read_record(folder / PART_ABOUT, PartsAbout) != about:
         return None
+    with contextlib.suppress(BadInput):  # it is not there, or damaged
+        return read_index(folder / PART_INDEX)
+    return None
 
 
 def _learnt(
@@ -230,19 +228,7 @@ def _blocks(features: FeatureSet, seen: NDArray[np.intp]) -> Iterator[NDArray[np
 
 def _keep(index: "faiss.Index", folder: Path, about: PartsAbout) -> None:
     write_index(folder / PART_INDEX, index)
-    _write_about(folder / PART_ABOUT, about)
-
-
-def _write_about(path: Path, about: PartsAbout) -> None:
-    written = json.dumps(asdict(about)).encode()
-    write_atomically(path, lambda file: file.write(written))
-
-
-def centred(patches_PW: NDArray[np.float32], mean_W: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return features of patches less the mean of all, brought to length 1."""
-    patches_PW = patches_PW - mean_W
-    length_P1 = np.linalg.norm(patches_PW, axis=-1, keepdims=True)
-    return np.divide(patches_PW, length_P1, out=patches_PW, where=length_P1 > 0)
+    write_record(folder / PART_ABOUT, about)
 
 
 class PartSearcher:
@@ -254,8 +240,7 @@ class PartSearcher:
         Raises:
             BadInput: it has none, or one of other features than it holds now.
         """
-        if current_parts(features) is None:
-            raise BadInput("The patches of this set are not indexed.", "Index them: engine index PROJECT.")
+        features.made(ABOUT, PartsAbout, "index of patches", "engine index PROJECT")
         import faiss
 
         self._features = features

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.finding.index import normalised
+from engine.finding.vectors import BLOCK_BYTES, unit_blocks
 
 if TYPE_CHECKING:
     import scipy.sparse
 
-BLOCK_BYTES = 32 << 20  # of features held at once beside the memory map
 START_SPREAD = 1e-4
 START_JITTER = 0.01
 """Standard deviation of the first axis of a start of t-SNE, and of the noise on it as a share of that; openTSNE's
@@ -37,19 +36,6 @@ UMAP_SPREAD, UMAP_MIN_DISTANCE, UMAP_NEGATIVES, UMAP_START = 1.0, 0.1, 5, 10.0
 GRID_FROM = 10_000  # points from which openTSNE's interpolation on a grid is quicker than its tree
 PLACE_PERPLEXITY, PLACE_ITERATIONS, PLACE_RATE, PLACE_EXAGGERATION, PLACE_GRADIENT = 5.0, 250, 0.1, 1.5, 0.25
 """Defaults of openTSNE's ``TSNEEmbedding.transform``."""
-
-
-def unit_blocks(
-    vectors_ND: NDArray[np.float32], rows_S: NDArray[np.intp]
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Yield the features of rows block by block, each vector of length 1, with the places of the block in ``rows_S``.
-
-    A vector of zeros stays one.
-    """
-    step = max(1, BLOCK_BYTES // (4 * vectors_ND.shape[1]))
-    for first in range(0, len(rows_S), step):
-        place = slice(first, min(first + step, len(rows_S)))
-        yield place, normalised(vectors_ND[rows_S[place]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +74,14 @@ def projected(vectors_ND: NDArray[np.float32], rows_S: NDArray[np.intp], compone
     for place, block_BD in unit_blocks(vectors_ND, rows_S):
         scores_SK[place] = (block_BD - components.mean_D) @ components.axes_KD.T
     return scores_SK
+
+
+def in_the_plane(
+    vectors_ND: NDArray[np.float32], rows_S: NDArray[np.intp], components: Components
+) -> NDArray[np.float32]:
+    """Return rows by their first two principal components, (S, 2) float32, also where the features have one column."""
+    scores_SK = projected(vectors_ND, rows_S, components)
+    return np.pad(scores_SK, ((0, 0), (0, 2 - scores_SK.shape[1])))
 
 
 def start_of_tsne(scores_S2: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
@@ -138,7 +132,10 @@ class TsneState:
 
 
 class Tsne:
-    """A t-SNE that is advanced by blocks of steps; the first ``early`` steps with exaggerated affinities."""
+    """A t-SNE that is advanced by blocks of steps; the first ``early`` steps with exaggerated affinities.
+
+    Source: van der Maaten and Hinton 2008, JMLR 9:2579; by openTSNE.
+    """
 
     def __init__(
         self,
@@ -181,6 +178,15 @@ class Tsne:
         self.step = to_step
         return float(self._map.kl_divergence) / exaggeration - float(np.log(exaggeration))
 
+    def blocks(self, to_step: int, size: int) -> Iterator[float]:
+        """Go on to a step and yield the divergence after each block, which ends at a multiple of ``size`` steps.
+
+        One ends at the end of the early part, too.
+        """
+        while self.step < to_step:
+            end = min(self._early, to_step) if self.step < self._early else to_step
+            yield self.advance(min((self.step // size + 1) * size, end))
+
     def _exaggerated_SS(self) -> "scipy.sparse.csr_matrix":
         if self._exaggerated is None:
             self._exaggerated = self._affinities_SS * EXAGGERATION
@@ -222,7 +228,8 @@ def lay_out_umap(
         seed: of the samples; what comes out is the same for the same seed.
         after_epoch: is called with the number of epochs done; what it raises ends the work.
 
-    Source: umap-learn's ``UMAP.fit``, from the point where neighbours are known.
+    Source: McInnes, Healy and Melville 2018, arXiv:1802.03426; umap-learn's ``UMAP.fit``, from the point where
+    neighbours are known.
     """
     umap = _load_umap()
     random = np.random.RandomState(seed)  # the kind that umap-learn takes

@@ -9,6 +9,6 @@
 Nothing here knows about data sets or training.
 """
 
-from engine.models.backbones import build_backbone, feature_width
+from engine.models.backbones import build_backbone, feature_width, patch_of
 
-__all__ = ["build_backbone", "feature_width"]
+__all__ = ["build_backbone", "feature_width", "patch_of"]

@@ -7,6 +7,7 @@ from torch import nn
 from engine.catalogue import ResNetShape, Shape, Start, VitShape
 from engine.models.resnet import ResNet
 from engine.models.vit import VisionTransformer
+from engine.recipes import RESNET_STRIDE
 
 
 def build_backbone(
@@ -23,6 +24,11 @@ def build_backbone(
             return ResNet(shape)
         case _:
             assert_never(shape)
+
+
+def patch_of(shape: Shape) -> int:
+    """Return the side of a patch in pixels; of a residual network, of a place of its last map."""
+    return shape.patch if isinstance(shape, VitShape) else RESNET_STRIDE
 
 
 def feature_width(shape: Shape) -> int:

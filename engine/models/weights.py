@@ -17,7 +17,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from engine.catalogue import BUNDLED, IMAGENET_MEAN, IMAGENET_STD, WEIGHTS, ResNetShape, Shape, VitShape
+from engine.catalogue import BUNDLED, IMAGENET_MEAN, IMAGENET_STD, WEIGHTS, ResNetShape, Shape, VitShape, name_of
 from engine.errors import BadInput, BadRecipe, BadWeights
 from engine.models import layouts
 from engine.models.backbones import build_backbone
@@ -32,6 +32,7 @@ from engine.models.downloads import (
 )
 from engine.models.layouts import Colour, Layout, Role, Tensors
 from engine.models.tensor_files import ARGUMENTS, TensorFile, open_tensors, read_contents, write_tensors
+from engine.provenance import Provenance, of_model
 from engine.store import write_atomically
 
 __all__ = [
@@ -76,6 +77,10 @@ class Backbone:
     recipe: dict[str, Any] | None
     about: dict[str, Any]
     notices: tuple[str, ...]
+
+    def provenance(self, **more: Any) -> Provenance:
+        """Return the facts about what this backbone saw or made; see ``engine.provenance.of_model``."""
+        return of_model(self.source, self.sha256, name_of(self.shape), **more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

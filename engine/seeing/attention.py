@@ -51,11 +51,6 @@ class AttentionMaps:
         """The mean over the heads."""
         return self.maps_HRC.mean(axis=0)
 
-    @property
-    def over_patches(self) -> NDArray[np.float32]:
-        """The attention among patches: each head sums to 1."""
-        return self.maps_HRC / self.maps_HRC.sum(axis=(1, 2), keepdims=True)
-
 
 def attention_maps(
     backbone: Backbone,
@@ -123,13 +118,13 @@ def maps_of_entered(
     vit: VisionTransformer, entered_1ND: Sequence[Tensor], grid: Grid, layer: int = -1, query: Query = "cls"
 ) -> AttentionMaps:
     """Return what a token looks at in a layer, from the tokens that entered each block; as ``attention_maps``."""
-    check_layer(vit, layer)
+    number = layer_number(vit, layer)
     token = token_of(query, grid, vit.shape.registers)
-    block = vit.blocks[layer]
+    block = vit.blocks[number]
     assert isinstance(block, Block)
     with looking(vit):
-        row_HN = _row(block, entered_1ND[layer], token)
-    return AttentionMaps(maps_HRC=_patches_only(row_HN, grid), grid=grid, layer=layer % vit.shape.depth, query=query)
+        row_HN = _row(block, entered_1ND[number], token)
+    return AttentionMaps(maps_HRC=_patches_only(row_HN, grid), grid=grid, layer=number, query=query)
 
 
 def _row(block: Block, tokens_1ND: Tensor, token: int) -> Tensor:
@@ -184,38 +179,43 @@ def token_of(query: Query, grid: Grid, n_registers: int) -> int:
     if query == "cls":
         return 0
     row, col = query
-    if not (0 <= row < grid.rows and 0 <= col < grid.cols):
-        raise BadRecipe(
-            f"There is no patch at row {row}, column {col}.",
-            f"This picture has {grid.rows} rows and {grid.cols} columns of patches, counted from 0.",
-        )
+    grid.check_patch(row, col)
     return 1 + n_registers + row * grid.cols + col
 
 
-def check_layer(vit: VisionTransformer, layer: int) -> None:
-    """Refuse a layer that a network has not.
+def layer_number(model: nn.Module, layer: int) -> int:
+    """Return a layer counted from 0; a residual network has one.
 
     Raises:
-        BadRecipe: there is none.
+        BadRecipe: there is none of that number.
     """
-    depth = vit.shape.depth
+    depth = model.shape.depth if isinstance(model, VisionTransformer) else 1
     if not -depth <= layer < depth:
         raise BadRecipe(f"There is no layer {layer}.", f"This network has layers 0 to {depth - 1}; -1 is the last.")
+    return layer % depth
+
+
+def check_head(head: int, n_heads: int) -> None:
+    """Refuse a head that maps have not.
+
+    Raises:
+        BadRecipe: there is none of that number.
+    """
+    if not 0 <= head < n_heads:
+        raise BadRecipe(f"There is no head {head}.", f"There are heads 0 to {n_heads - 1}.")
 
 
 def maps_of_layers(
     vit: VisionTransformer, image_1CYX: Tensor, grid: Grid, layers: Sequence[int], query: Query = "cls"
 ) -> list[AttentionMaps]:
     """Return what a token of a prepared picture looks at in some layers, in the order asked."""
-    depth = vit.shape.depth
-    for layer in layers:
-        check_layer(vit, layer)
+    numbers = [layer_number(vit, layer) for layer in layers]
     token = token_of(query, grid, vit.shape.registers)
     with looking(vit):
-        rows = attention_rows(vit, _to(vit, image_1CYX), layers, slice(token, token + 1))
+        rows = attention_rows(vit, _to(vit, image_1CYX), numbers, slice(token, token + 1))
     return [
-        AttentionMaps(maps_HRC=_patches_only(row_1H1N[0, :, 0], grid), grid=grid, layer=layer % depth, query=query)
-        for row_1H1N, layer in zip(rows, layers, strict=True)
+        AttentionMaps(maps_HRC=_patches_only(row_1H1N[0, :, 0], grid), grid=grid, layer=number, query=query)
+        for row_1H1N, number in zip(rows, numbers, strict=True)
     ]
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from engine.provenance import KEY
 from engine.seeing.grid import Box, Grid
 from engine.seeing.masks import contours
 from engine.store import write_atomically
@@ -46,12 +47,13 @@ HEAD_COLOURS: tuple[Colour, ...] = (
     (135, 75, 145),
 )
 """Colours of the heads in DINO fig. 3; its author in facebookresearch/dino#92."""
-PNG_KEY = "dinoviz"
 BOX_COLOUR: Colour = (255, 214, 10)
 INK: Colour = (38, 38, 42)
 HEAD_THRESHOLD = 0.2
 HEAD_OPACITY = 0.5
 """Least attention shown, on each head's own scale of 0 to 1, and opacity of the most; the same source."""
+SUBPIXEL_BITS = 4
+"""cv2 draws at sixteenths of a pixel."""
 
 
 def heatmap(
@@ -176,26 +178,34 @@ PAGE_ASPECT = 1.6
 
 
 def sheet(
-    tiles: Sequence[Tile], *, title: str, subtitle: str = "", columns: int | None = None, side_px: int = 260
+    tiles: Sequence[Tile],
+    *,
+    title: str,
+    subtitle: str = "",
+    columns: int | None = None,
+    side_px: int = 260,
+    is_square: bool = False,
 ) -> Picture:
     """Return tiles side by side on one page, with captions and a heading.
 
     Args:
-        tiles: in reading order; each is fitted into a cell of the first one's shape, and a row is as high as needed.
+        tiles: in reading order; each is fitted into a cell, and a row is as high as needed.
         title: first line.
         subtitle: second line.
         columns: tiles in a row; as square a page as possible where absent.
         side_px: longer side of a cell.
+        is_square: cells are square; they have the shape of the first picture otherwise.
     """
-    cell = _fitted(tiles[0].picture_YX3, (side_px, side_px)).shape[:2]
+    cell = (side_px, side_px) if is_square else fitted(tiles[0].picture_YX3, side_px, side_px).shape[:2]
     under_Y, step_X = CAPTION_PX + GAP_PX, cell[1] + GAP_PX
     columns = min(columns or round(math.sqrt(len(tiles) * PAGE_ASPECT * (cell[0] + under_Y) / step_X)), len(tiles)) or 1
     rows = [tiles[first : first + columns] for first in range(0, len(tiles), columns)]
-    heights = [max(_fitted(tile.picture_YX3, cell).shape[0] for tile in row) for row in rows]
+    heights = [max(fitted(tile.picture_YX3, *cell).shape[0] for tile in row) for row in rows]
     height = MARGIN_PX + HEADING_PX + sum(heights) + len(rows) * under_Y
     page = Image.new("RGB", (2 * MARGIN_PX + columns * step_X - GAP_PX, height), PAPER)
-    _write_line(page, title, (MARGIN_PX, MARGIN_PX), TITLE_PX, INK)
-    _write_line(page, subtitle, (MARGIN_PX, MARGIN_PX + TITLE_PX + 8), TEXT_PX, PALE_INK)
+    room = page.width - 2 * MARGIN_PX
+    write_line(page, title, (MARGIN_PX, MARGIN_PX), TITLE_PX, INK, room)
+    write_line(page, subtitle, (MARGIN_PX, MARGIN_PX + TITLE_PX + 8), TEXT_PX, PALE_INK, room)
     top = MARGIN_PX + HEADING_PX
     for row, row_height in zip(rows, heights, strict=True):
         for column, tile in enumerate(row):
@@ -204,17 +214,25 @@ def sheet(
     return np.array(page)
 
 
-def _fitted(picture_YX3: Picture, cell: tuple[int, int]) -> Picture:
-    """Resize to lie in a cell of (height, width), keeping the aspect."""
-    height, width = picture_YX3.shape[:2]
-    scale = min(cell[0] / height, cell[1] / width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+def fitted(picture_YX3: Picture, height: int, width: int) -> Picture:
+    """Return a picture as large as fits into height and width, its aspect kept; at least a pixel either way."""
+    scale = min(height / picture_YX3.shape[0], width / picture_YX3.shape[1])
+    size = (max(1, round(picture_YX3.shape[1] * scale)), max(1, round(picture_YX3.shape[0] * scale)))
     return cv2.resize(picture_YX3, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def square(picture_YX3: Picture, side: int) -> Picture:
+    """Return the central square of a picture in another size."""
+    height, width = picture_YX3.shape[:2]
+    shorter = min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    cut_YX3 = np.ascontiguousarray(picture_YX3[top : top + shorter, left : left + shorter])
+    return cv2.resize(cut_YX3, (side, side), interpolation=cv2.INTER_AREA if shorter > side else cv2.INTER_CUBIC)
 
 
 def _place(page: Image.Image, tile: Tile, corner: tuple[int, int], cell: tuple[int, int]) -> None:
     """Put a tile in the middle of its cell, whose top left is at ``corner`` (x, y), and its caption below."""
-    picture = Image.fromarray(_fitted(tile.picture_YX3, cell))
+    picture = Image.fromarray(fitted(tile.picture_YX3, *cell))
     left, top = corner
     page.paste(picture, (left + (cell[1] - picture.width) // 2, top + (cell[0] - picture.height) // 2))
     baseline = top + cell[0] + 8
@@ -223,24 +241,27 @@ def _place(page: Image.Image, tile: Tile, corner: tuple[int, int], cell: tuple[i
         indent = TEXT_PX + 4
         middle = baseline + TEXT_PX // 2 + 1
         ImageDraw.Draw(page).ellipse((left, middle - 5, left + 10, middle + 5), fill=tile.swatch)
-    _write_line(page, tile.caption, (left + indent, baseline), TEXT_PX, INK, width_px=cell[1] - indent)
+    write_line(page, tile.caption, (left + indent, baseline), TEXT_PX, INK, cell[1] - indent)
 
 
-def _write_line(
-    page: Image.Image, line: str, corner: tuple[int, int], size_px: int, colour: Colour, width_px: int | None = None
+def write_line(
+    page: Image.Image, line: str, corner: tuple[int, int], size_px: int, colour: Colour, room_px: float
 ) -> None:
-    """Write one line, cut to the width with an ellipsis."""
+    """Write one line, cut to the room with an ellipsis."""
     font = ImageFont.load_default(size_px)
-    line = _printable(line)
-    room = width_px or page.width - 2 * MARGIN_PX
+    ImageDraw.Draw(page).text(corner, shortened(printable(line), font, room_px), colour, font)
+
+
+def shortened(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room_px: float) -> str:
+    """Return a line cut to the room with an ellipsis."""
     shown = line
-    while shown and font.getlength(shown) > room:
+    while shown and font.getlength(shown) > room_px:
         line = line[:-1]
         shown = f"{line}…" if line else ""
-    ImageDraw.Draw(page).text(corner, shown, colour, font)
+    return shown
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Take accents off and put dots for other letters: Pillow's own font has little but ASCII."""
     plain = (letter for letter in unicodedata.normalize("NFKD", line) if not unicodedata.combining(letter))
     return "".join(letter if letter.isascii() and letter.isprintable() else "·" for letter in plain)
@@ -252,13 +273,18 @@ def write_png(path: Path, picture: NDArray[np.uint8], about: Mapping[str, object
     Args:
         path: in an existing folder.
         picture: uint8.
-        about: where it comes from; kept in the file as JSON, in a text named ``PNG_KEY``.
+        about: where it comes from; kept in the file as JSON, in a text named ``provenance.KEY``.
 
     Raises:
         DiskFull: there is no room.
     """
     image = Image.fromarray(picture)
-    text = PngInfo()
-    if about:
-        text.add_itxt(PNG_KEY, json.dumps(about))
+    text = png_text(about) if about else None
     write_atomically(path, lambda file: image.save(file, format="PNG", pnginfo=text))
+
+
+def png_text(about: Mapping[str, object]) -> PngInfo:
+    """Return the text of a PNG that says where it comes from."""
+    text = PngInfo()
+    text.add_itxt(KEY, json.dumps(about))
+    return text

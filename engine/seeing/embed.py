@@ -10,7 +10,7 @@ Letters after a name are its axes:
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.catalogue import Shape, VitShape
 from engine.errors import BadRecipe, BadWeights, UnreadablePicture
 from engine.images import open_rgb
 from engine.models.vit import Features, VisionTransformer
@@ -38,15 +37,9 @@ LAST_BLOCKS = 4
 """Blocks whose [CLS] a ``cls4`` vector joins; eval_linear.py."""
 BLOCK_BYTES = 1 << 27
 """Pixels of a block of pictures: two are in memory, and a kill costs one."""
-BLOCK_LEAST, BLOCK_MOST = 32, 512
+BLOCK_LEAST, BLOCK_MOST = 32, 256
 TOKENS_OF_CPU, TOKENS_OF_GPU = 1 << 13, 1 << 16
 """Tokens of a batch: beyond them neither gets faster (CPU: 2 cores, 4 k to 64 k tokens within 3 %)."""
-RESNET_STRIDE = 32
-
-
-def patch_of(shape: Shape) -> int:
-    """Return the side of a patch in pixels; of a residual network, of a place of its last map."""
-    return shape.patch if isinstance(shape, VitShape) else RESNET_STRIDE
 
 
 def dimensions(kind: Kind, width: int) -> int:
@@ -88,12 +81,18 @@ class Embedder:
         self._device = device
         backbone.model.to(device).eval()
 
-    def blocks(self, blocks: Iterable[Sequence[Path | UnreadablePicture]], workers: int) -> Iterator[Seen]:
+    def blocks(
+        self,
+        blocks: Iterable[Sequence[Path | UnreadablePicture]],
+        workers: int,
+        after_batch: Callable[[int], object] = lambda _: None,
+    ) -> Iterator[Seen]:
         """Yield the features of blocks of pictures, in order; while one is seen the next one is decoded.
 
         Args:
             blocks: paths, or what is known to be wrong with a picture.
             workers: threads that decode.
+            after_batch: is told of the pictures just seen; what it raises ends the work, and the block is dropped.
 
         Raises:
             BadWeights: a feature is not finite.
@@ -108,7 +107,7 @@ class Embedder:
                         waiting.append([threads.submit(self._decode, path) for path in block])
                     if not waiting:
                         return
-                    yield self._see([future.result() for future in waiting.popleft()])
+                    yield self._see([future.result() for future in waiting.popleft()], after_batch)
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
 
@@ -123,7 +122,9 @@ class Embedder:
             return UnreadablePicture(problem.message)  # without its traceback, which keeps the pixels
         return shown(picture_YX3, plan.view, plan.side, plan.patch)
 
-    def _see(self, pictures: Sequence[NDArray[np.uint8] | UnreadablePicture]) -> Seen:
+    def _see(
+        self, pictures: Sequence[NDArray[np.uint8] | UnreadablePicture], after_batch: Callable[[int], object]
+    ) -> Seen:
         plan, n = self.plan, len(pictures)
         vectors_ND = np.zeros((n, plan.dimensions), np.float32)
         copies_ND = np.zeros((n, 2 * plan.width), np.float16)
@@ -135,6 +136,7 @@ class Embedder:
             if plan.has_patches:
                 grids_N2[places] = features.rows, features.cols
                 patches |= zip(places, features.patches_BPD.half().cpu().numpy(), strict=True)
+            after_batch(len(places))
         kept = [patches[place] for place in sorted(patches)]
         block = Block(
             vectors_ND=vectors_ND,

@@ -4,27 +4,25 @@ Letters after a name are its axes:
     Y X pixels · 3 colours, RGB
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import __version__
 from engine.errors import BadInput, UnreadablePicture
 from engine.images import open_rgb
-from engine.models.weights import Backbone
 from engine.seeing.drawing import Picture, write_png
 from engine.seeing.masks import Area
 from engine.store import write_atomically
 
 DRAWN_PX = 2048
 """Longest side of drawings; masks always have the size of their picture."""
-SOURCE_PARTS = 4
-"""Parts of a path shown on a sheet: project, runs, number, file."""
-STEM_LETTERS = 60
-"""Letters of a picture's name that its files keep: file systems allow 255 bytes for all of it."""
+STEM_BYTES = 200
+"""Of a file's name, of which file systems take 255: room for an ending, a number and the suffix while it is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,7 @@ def each_picture(paths: Sequence[Path], out: Path, draw: Draw) -> Iterator[Looke
         BadInput: ``out`` holds one of the pictures: a drawing could take its place.
     """
     prepare_folder(out, paths)
-    for path, stem in zip(paths, stems(paths), strict=True):
+    for path, stem in zip(paths, file_stems(paths), strict=True):
         try:
             picture_YX3 = open_rgb(path)
         except UnreadablePicture as problem:
@@ -94,40 +92,59 @@ def prepare_folder(out: Path, paths: Sequence[Path]) -> None:
     Raises:
         BadInput: it holds one of the pictures: a drawing could take its place.
     """
-    folder = out.resolve()
-    if any(path.resolve().parent == folder for path in paths):
-        raise BadInput(f"The pictures themselves lie in '{out}'.", "Choose another folder for what is written.")
+    check_apart(out, paths)
     out.mkdir(parents=True, exist_ok=True)
 
 
-def stems(paths: Sequence[Path]) -> list[str]:
-    """Return a name for the files of each picture: its own, with a number where it is taken.
+def check_apart(out: Path, paths: Iterable[Path], *, is_replaced: bool = False) -> None:
+    """Refuse to write into the folder of the pictures.
 
-    Names that differ in capitals only are one to some file systems.
+    Args:
+        out: the folder.
+        paths: the pictures.
+        is_replaced: all that is in the folder goes, so that pictures below it are in danger, too.
+
+    Raises:
+        BadInput: it is their folder.
     """
-    taken: set[str] = set()
-    names = []
-    for path in paths:
-        stem = name = path.stem[:STEM_LETTERS]
-        n = 1
+    folder = out.resolve()
+    places = [path.resolve() for path in {path.parent for path in paths}]  # few, while there may be a million pictures
+    if any(folder == place or (is_replaced and folder in place.parents) for place in places):
+        raise BadInput(f"The pictures themselves lie in '{out}'.", "Choose another folder for what is written.")
+
+
+def file_stems(paths: Iterable[Path]) -> Iterator[str]:
+    """Give each picture a name for its files: its own, with a number where another has it.
+
+    Names that differ in capitals only are one to some file systems. Programs that look for the file of a picture by
+    its name find it, unless two pictures are called alike.
+    """
+    taken: dict[str, int] = {}
+    for place, path in enumerate(paths, start=1):
+        stem = os.fsencode(path.stem)[:STEM_BYTES].decode(errors="ignore") or str(place)
+        name, n = stem, taken.get(stem.casefold(), 0)
         while name.casefold() in taken:
             n += 1
-            name = f"{stem}-{n}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+            name = f"{stem}-{n + 1}"
+        taken[stem.casefold()] = n
+        taken.setdefault(name.casefold(), 0)
+        yield name
 
 
-def short(source: str) -> str:
-    """Return the end of a path, which tells the run and its project; a drawing is shown to others."""
-    return "/".join(Path(source).parts[-SOURCE_PARTS:])
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """Return the paths of pictures from the folder that all have in common, '/' between parts; files are given away."""
+    absolute = [path.absolute() for path in paths]
+    if len({path.drive for path in absolute}) != 1:
+        return [path.name for path in paths]
+    common = os.path.commonpath([path.parent for path in absolute])
+    return [path.relative_to(common).as_posix() for path in absolute]
 
 
-def origin(backbone: Backbone, **more: object) -> dict[str, object]:
-    """Return where a file comes from: the program, the model without the folders above its project, and ``more``."""
-    return {
-        "program": f"dinoviz {__version__}",
-        "model": short(backbone.source),
-        "sha256": backbone.sha256,
-        **more,
-    }
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON, whole or not at all.
+
+    Raises:
+        DiskFull: there is no room.
+    """
+    written = json.dumps(content, indent=1).encode()
+    write_atomically(path, lambda file: file.write(written))

@@ -66,6 +66,18 @@ class Grid:
         col = _patch_of(np.array(x), size[1], self.resized[1], self.patch, self.cols)
         return int(row), int(col)
 
+    def check_patch(self, row: int, col: int) -> None:
+        """Refuse a patch that the picture has not.
+
+        Raises:
+            BadRecipe: it has none there.
+        """
+        if not (0 <= row < self.rows and 0 <= col < self.cols):
+            raise BadRecipe(
+                f"There is no patch at row {row}, column {col}.",
+                f"This picture has {self.rows} rows and {self.cols} columns of patches, counted from 0.",
+            )
+
     def spread(self, map_RC: NDArray, size: tuple[int, int]) -> NDArray:
         """Give every pixel of a picture the value of its patch.
 

@@ -14,15 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.seeing.drawing import COLOUR_MAPS, GAP_PX, INK, MARGIN_PX, PAPER, TEXT_PX, Colour, ColourMap, Picture
+from engine.seeing.drawing import (
+    COLOUR_MAPS,
+    GAP_PX,
+    INK,
+    MARGIN_PX,
+    PAPER,
+    SUBPIXEL_BITS,
+    TEXT_PX,
+    Colour,
+    ColourMap,
+    Picture,
+    fitted,
+)
 
 PANEL_PX = (620, 900)
 """Height and width that each of two pictures side by side is fitted into."""
 OUTLINE: Colour = (20, 20, 24)
 LINE_PX = 2
 DOT_PX = 5
-FRACTION_BITS = 4
-"""cv2 draws at sixteenths of a pixel."""
 CALM = 0.85
 """Share of its brightness that a picture under lines keeps."""
 HUE_STEP = 0.381966
@@ -46,13 +56,6 @@ def pair(first_YX3: Picture, second_YX3: Picture) -> tuple[Picture, list[tuple[i
         places.append((left, top, picture_YX3.shape[1]))
         left += picture_YX3.shape[1] + GAP_PX
     return canvas_YX3, places
-
-
-def fitted(picture_YX3: Picture, height: int, width: int) -> Picture:
-    """Return a picture as large as fits into height and width, its aspect kept; at least a pixel either way."""
-    scale = min(height / picture_YX3.shape[0], width / picture_YX3.shape[1])
-    size = (max(1, round(picture_YX3.shape[1] * scale)), max(1, round(picture_YX3.shape[0] * scale)))
-    return cv2.resize(picture_YX3, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
 def calm(picture_YX3: Picture) -> Picture:
@@ -84,16 +87,16 @@ def draw_links(canvas_YX3: Picture, starts_M2: NDArray, ends_M2: NDArray, colour
     drawn_YX3 = canvas_YX3.copy()
     for start_2, end_2, colour in zip(starts_M2, ends_M2, colours, strict=True):
         for shade, wider in ((OUTLINE, 2), (colour, 0)):
-            cv2.line(drawn_YX3, _point(start_2), _point(end_2), shade, LINE_PX + wider, cv2.LINE_AA, FRACTION_BITS)
+            cv2.line(drawn_YX3, _point(start_2), _point(end_2), shade, LINE_PX + wider, cv2.LINE_AA, SUBPIXEL_BITS)
     for place_2, colour in zip([*starts_M2, *ends_M2], [*colours, *colours], strict=True):
         for shade, radius in ((OUTLINE, DOT_PX + 2), ((255, 255, 255), DOT_PX + 1), (colour, DOT_PX - 1)):
-            circle = radius << FRACTION_BITS
-            cv2.circle(drawn_YX3, _point(place_2), circle, shade, cv2.FILLED, cv2.LINE_AA, FRACTION_BITS)
+            circle = radius << SUBPIXEL_BITS
+            cv2.circle(drawn_YX3, _point(place_2), circle, shade, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
     return drawn_YX3
 
 
 def _point(place_2: NDArray) -> tuple[int, int]:
-    y, x = (round(float(length) * (1 << FRACTION_BITS)) for length in place_2)
+    y, x = (round(float(length) * (1 << SUBPIXEL_BITS)) for length in place_2)
     return x, y
 
 

@@ -9,16 +9,16 @@ Letters after a name are its axes:
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import BadRecipe
 from engine.models.weights import Backbone
-from engine.seeing.attention import AttentionMaps, Query, attention_maps, every_layer, rollout, vit_of
+from engine.seeing.attention import AttentionMaps, Query, attention_maps, check_head, every_layer, rollout, vit_of
 from engine.seeing.drawing import (
     HEAD_COLOURS,
     ColourMap,
@@ -31,23 +31,29 @@ from engine.seeing.drawing import (
     sheet,
     within,
 )
-from engine.seeing.files import DRAWN_PX, Files, Listener, Looked, each_picture, short
-from engine.seeing.grid import SIDE
+from engine.seeing.files import DRAWN_PX, Files, Listener, Looked, each_picture, names_of, write_json
 from engine.seeing.masks import KEEP, Area, area, attention_mask, without_specks
-from engine.store import write_atomically
+from engine.seeing.patch_features import PatchGaze
 
 LAYER_TILE_PX = 140
 """Longest side of a head in the sheet of all layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gaze:
-    """How pictures are looked at; see ``attention_maps``."""
+class Gaze(PatchGaze):
+    """How pictures are looked at, and by which token; see ``attention_maps``."""
 
-    side: int = SIDE
-    layer: int = -1
     query: Query = "cls"
-    is_square: bool = False
+
+    def facts(self, backbone: Backbone) -> dict[str, Any]:
+        """Return how pictures were looked at, for those who are given what was made of it.
+
+        Raises:
+            BadRecipe: there is no such layer, or the backbone has no attention.
+        """
+        vit_of(backbone)
+        query = self.query if self.query == "cls" else list(self.query)
+        return {**PatchGaze.facts(self, backbone), "query": query}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +130,8 @@ def look_masks(
         DiskFull: there is no room.
     """
     gaze = gaze or Gaze()
-    draw = partial(_draw_masks, backbone, gaze, keep, smallest)
+    about = backbone.provenance(**gaze.facts(backbone), keep=keep, smallest=smallest)
+    draw = partial(_draw_masks, backbone, gaze, keep, smallest, about)
     rows: list[Looked] = []
     try:
         for row in each_picture(paths, out, draw):
@@ -133,8 +140,7 @@ def look_masks(
                 after_each(row)
     finally:
         if rows:
-            about = {**_about(backbone, gaze), "keep": keep, "smallest": smallest}
-            _write_areas(out / "masks.json", about, rows)
+            write_json(out / "masks.json", {"about": about, "pictures": _areas(paths, rows)})
     return rows
 
 
@@ -144,7 +150,9 @@ def _draw_attention(
     maps = _maps(backbone, gaze, picture_YX3)
     heads = _composite_heads(style, len(maps.maps_HRC))
     canvas_YX3 = within(picture_YX3, DRAWN_PX)
-    subtitle = f"{_looked_from(maps)} · {gaze.side} px · {short(backbone.source)}"
+    seen = {"picture": picture_YX3.shape[:2], "resized": maps.grid.resized}
+    about = backbone.provenance(**gaze.facts(backbone), **seen)
+    subtitle = f"{_looked_from(maps)} · {gaze.side} px · {about['model']}"
     arrays: dict[str, NDArray] = {"attention": maps.maps_HRC}
     named = {f"head{i}": map_RC for i, map_RC in enumerate(maps.maps_HRC)} | {"mean": maps.mean}
     if style.has_rollout:
@@ -155,13 +163,12 @@ def _draw_attention(
     drawn["overlay"] = overlay(canvas_YX3, drawn["mean"])
     drawn["composite"] = composite(canvas_YX3, maps.maps_HRC, maps.grid, heads)
     for name, drawing_YX3 in drawn.items():
-        files.png(name, drawing_YX3)
-    files.png("sheet", sheet(_tiles(canvas_YX3, drawn, heads), title=files.stem, subtitle=subtitle))
+        files.png(name, drawing_YX3, about)
+    files.png("sheet", sheet(_tiles(canvas_YX3, drawn, heads), title=files.stem, subtitle=subtitle), about)
     if style.has_layers:
         layers = every_layer(backbone, picture_YX3, side=gaze.side, query=gaze.query, is_square=gaze.is_square)
         arrays["layers"] = np.stack([of_layer.maps_HRC for of_layer in layers])
-        files.png("layers", _layers_sheet(layers, canvas_YX3, style, files.stem, subtitle))
-    about = {**_about(backbone, gaze), "picture": picture_YX3.shape[:2], "resized": maps.grid.resized}
+        files.png("layers", _layers_sheet(layers, canvas_YX3, style, files.stem, subtitle), about)
     half = {name: array.astype(np.float16) for name, array in arrays.items()}
     files.npz("attention", {**half, "about": np.array(json.dumps(about))})
     return {}
@@ -177,8 +184,7 @@ def _composite_heads(style: Style, n_heads: int) -> Sequence[int]:
     if style.heads is None:
         return range(min(n_heads, len(HEAD_COLOURS)))
     for head in style.heads:
-        if not 0 <= head < n_heads:
-            raise BadRecipe(f"There is no head {head}.", f"This network has heads 0 to {n_heads - 1}.")
+        check_head(head, n_heads)
     return style.heads
 
 
@@ -216,17 +222,23 @@ def _looked_from(maps: AttentionMaps) -> str:
 
 
 def _draw_masks(
-    backbone: Backbone, gaze: Gaze, keep: float, smallest: int, picture_YX3: Picture, files: Files
+    backbone: Backbone,
+    gaze: Gaze,
+    keep: float,
+    smallest: int,
+    about: Mapping[str, object],
+    picture_YX3: Picture,
+    files: Files,
 ) -> Mapping[str, Area]:
     maps = _maps(backbone, gaze, picture_YX3)
     named = masks_of(maps, keep, smallest)
     areas = {}
     for name, mask_RC in named.items():
         mask_YX = maps.grid.spread(mask_RC, picture_YX3.shape[:2])
-        files.png(f"mask-{name}", mask_YX.astype(np.uint8) * 255)
+        files.png(f"mask-{name}", mask_YX.astype(np.uint8) * 255, about)
         areas[name] = area(mask_YX)
     canvas_YX3 = within(picture_YX3, DRAWN_PX)
-    files.png("contours", mask_overlay(canvas_YX3, maps.grid.spread(named["mean"], canvas_YX3.shape[:2])))
+    files.png("contours", mask_overlay(canvas_YX3, maps.grid.spread(named["mean"], canvas_YX3.shape[:2])), about)
     return areas
 
 
@@ -239,20 +251,14 @@ def masks_of(maps: AttentionMaps, keep: float, smallest: int) -> dict[str, NDArr
     return named
 
 
-def _about(backbone: Backbone, gaze: Gaze) -> dict[str, object]:
-    layer = gaze.layer % vit_of(backbone).shape.depth
-    return {"model": backbone.source, "sha256": backbone.sha256, **asdict(gaze), "layer": layer}
-
-
-def _write_areas(path: Path, about: Mapping[str, object], rows: Sequence[Looked]) -> None:
-    pictures = [
+def _areas(paths: Sequence[Path], rows: Sequence[Looked]) -> list[dict[str, object]]:
+    """Return what is listed of each picture that was looked at."""
+    return [
         {
-            "picture": str(row.path),
+            "picture": name,
             "size": row.size,
-            "masks": {name: found._asdict() for name, found in row.areas.items()},
+            "masks": {mask: found._asdict() for mask, found in row.areas.items()},
             "problem": row.problem,
         }
-        for row in rows
+        for name, row in zip(names_of(paths), rows, strict=False)  # fewer rows where the work was stopped
     ]
-    text = json.dumps({"about": about, "pictures": pictures}, indent=1)
-    write_atomically(path, lambda file: file.write(text.encode()))

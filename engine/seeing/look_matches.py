@@ -17,14 +17,24 @@ from numpy.typing import NDArray
 from engine.errors import BadInput, BadRecipe, UnreadablePicture
 from engine.images import open_rgb
 from engine.models.weights import Backbone
-from engine.seeing.drawing import Colour, ColourMap, Picture, Tile, heatmap, overlay, sheet, within, write_png
-from engine.seeing.files import DRAWN_PX, Files, Listener, Looked, each_picture, origin, prepare_folder, stems
+from engine.seeing.drawing import Colour, ColourMap, Picture, Tile, fitted, heatmap, overlay, sheet, within, write_png
+from engine.seeing.files import (
+    DRAWN_PX,
+    Files,
+    Listener,
+    Looked,
+    each_picture,
+    file_stems,
+    names_of,
+    prepare_folder,
+    write_json,
+)
 from engine.seeing.grid import Grid, box_in_pixels
-from engine.seeing.links import add_scale, calm, draw_links, fitted, grey, line_colours, mark_place, pair
-from engine.seeing.look_patches import SHEET_PICTURES, PatchGaze
+from engine.seeing.links import add_scale, calm, draw_links, grey, line_colours, mark_place, pair
+from engine.seeing.look_patches import SHEET_PICTURES
 from engine.seeing.masks import Area
 from engine.seeing.matches import Correspondence, Matches, correspondence, likeness_maps, mutual_matches, spread_out
-from engine.seeing.patch_features import PatchFeatures, layer_number, patch_features
+from engine.seeing.patch_features import PatchFeatures, PatchGaze
 from engine.seeing.patches import Foreground, flat
 from engine.store import write_atomically
 
@@ -73,19 +83,21 @@ def look_likeness(
     """
     prepare_folder(out, paths)
     picture_YX3 = _opened(paths[0])
-    first = _seen(backbone, gaze, picture_YX3)
+    first = gaze.see(backbone, picture_YX3)
     row, col = _patch(place, first.grid, picture_YX3.shape[:2])
     query_D = first.features_RCD[row, col]
-    maps = {stems(paths)[0]: likeness_maps(query_D, [first.features_RCD])[0]}
-    for n, (path, stem) in enumerate(zip(paths, stems(paths), strict=True), start=1):
+    names = list(file_stems(paths))
+    maps = {names[0]: likeness_maps(query_D, [first.features_RCD])[0]}
+    for n, (path, stem) in enumerate(zip(paths, names, strict=True), start=1):
         # A picture that cannot be read is told of when its turn to be drawn comes.
         with contextlib.suppress(UnreadablePicture):
             if stem not in maps:
-                maps[stem] = likeness_maps(query_D, [_seen(backbone, gaze, open_rgb(path)).features_RCD])[0]
+                maps[stem] = likeness_maps(query_D, [gaze.see(backbone, open_rgb(path)).features_RCD])[0]
         if seen:
             seen(n)
-    about = _about(backbone, gaze, query={"picture": paths[0].name, "row": row, "col": col})
-    work = _Likeness(maps=maps, asked=(stems(paths)[0], row, col), patch=first.grid.patch, gaze=gaze, about=about)
+    query = {"picture": paths[0].name, "row": row, "col": col}
+    about = backbone.provenance(**gaze.facts(backbone), query=query)
+    work = _Likeness(maps=maps, asked=(names[0], row, col), patch=first.grid.patch, gaze=gaze, about=about)
     rows = []
     for looked in each_picture(paths, out, work.draw):
         rows.append(looked)
@@ -150,28 +162,20 @@ class _Likeness:
 
     def write_all(self, out: Path, rows: Sequence[Looked]) -> None:
         """Write the sheet of all pictures and the list of the best places."""
+        paths = [row.path for row in rows]
         pictures = [
-            {"picture": str(row.path), "size": row.size, "best": self._found.get(stem), "problem": row.problem}
-            for row, stem in zip(rows, stems([row.path for row in rows]), strict=True)
+            {"picture": name, "size": row.size, "best": self._found.get(stem), "problem": row.problem}
+            for name, stem, row in zip(names_of(paths), file_stems(paths), rows, strict=True)
         ]
-        _write_json(out / "likeness.json", {"about": self._about, "pictures": pictures})
+        write_json(out / "likeness.json", {"about": self._about, "pictures": pictures})
         title = f"likeness to patch {self._place[0]}, {self._place[1]} of {self._stem}"
         page_YX3 = sheet(self._tiles, title=title, subtitle=_subtitle(self._about), side_px=TILE_PX)
         page_YX3 = add_scale(page_YX3, LIKENESS_COLOURS, *self._span, name="cosine")
         write_png(out / "likeness-sheet.png", page_YX3, self._about)
 
 
-def _seen(backbone: Backbone, gaze: PatchGaze, picture_YX3: Picture) -> PatchFeatures:
-    return patch_features(backbone, picture_YX3, side=gaze.side, layer=gaze.layer, is_square=gaze.is_square)
-
-
-def _about(backbone: Backbone, gaze: PatchGaze, **more: object) -> dict[str, object]:
-    layer = layer_number(backbone, gaze.layer)
-    return origin(backbone, side=gaze.side, layer=layer, is_square=gaze.is_square, **more)
-
-
 def _subtitle(about: Mapping[str, object]) -> str:
-    return f"layer {about['layer']} · {about['side']} px · {about['model']}"
+    return f"layer {about['layer']} · {about['side_px']} px · {about['model']}"
 
 
 def _patch(place: Place, grid: Grid, size: tuple[int, int]) -> tuple[int, int]:
@@ -187,11 +191,7 @@ def _patch(place: Place, grid: Grid, size: tuple[int, int]) -> tuple[int, int]:
                 f"There is no pixel at x {first}, y {second}.", f"The picture is {size[1]} wide and {size[0]} high."
             )
         return grid.patch_at(second, first, size)
-    if not (0 <= first < grid.rows and 0 <= second < grid.cols):
-        raise BadRecipe(
-            f"There is no patch at row {first}, column {second}.",
-            f"This picture has {grid.rows} rows and {grid.cols} columns of patches, counted from 0.",
-        )
+    grid.check_patch(first, second)
     return first, second
 
 
@@ -252,7 +252,7 @@ def look_matches(
     _check(choice)
     prepare_folder(out, paths)
     pictures = [_opened(path) for path in paths]
-    seen = [_seen(backbone, gaze, picture_YX3) for picture_YX3 in pictures]
+    seen = [gaze.see(backbone, picture_YX3) for picture_YX3 in pictures]
     first, second = seen
     is_subject = _foregrounds(seen, choice)
     found = correspondence(flat(first.features_RCD), flat(second.features_RCD))
@@ -260,9 +260,8 @@ def look_matches(
     is_inside_M = is_subject[0][tuple(every.first_M2.T)] & is_subject[1][tuple(every.second_M2.T)]
     fit = every.chosen(is_inside_M & (every.cosine_M >= choice.least))
     drawn = spread_out(fit, choice.most)
-    about = _about(
-        backbone, gaze, most=choice.most, least=choice.least, foreground="auto" if choice.is_foreground else "off"
-    )
+    chosen = {"most": choice.most, "least": choice.least, "foreground": "auto" if choice.is_foreground else "off"}
+    about = backbone.provenance(**gaze.facts(backbone), **chosen)
     sizes = [picture_YX3.shape[:2] for picture_YX3 in pictures]
     listed = _listed(drawn, seen, sizes)
     files = tuple(out / f"matches.{ending}" for ending in ("png", "json", "npz"))
@@ -270,10 +269,10 @@ def look_matches(
     write_png(files[0], _drawing(pictures, listed, title, about), about)
     counts = {"mutual": len(every.cosine_M), "fit": len(fit.cosine_M), "drawn": len(listed)}
     described = [
-        {"picture": str(path), "size": size, "rows": one.grid.rows, "cols": one.grid.cols}
-        for path, size, one in zip(paths, sizes, seen, strict=True)
+        {"picture": name, "size": size, "rows": one.grid.rows, "cols": one.grid.cols}
+        for name, size, one in zip(names_of(paths), sizes, seen, strict=True)
     ]
-    _write_json(files[1], {"about": about, "pictures": described, **counts, "matches": listed})
+    write_json(files[1], {"about": about, "pictures": described, **counts, "matches": listed})
     arrays = _arrays(found, seen, is_subject)
     write_atomically(
         files[2],
@@ -350,8 +349,3 @@ def _arrays(
         "foreground_of_first": is_subject[0],
         "foreground_of_second": is_subject[1],
     }
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    text = json.dumps(content, indent=1)
-    write_atomically(path, lambda file: file.write(text.encode()))

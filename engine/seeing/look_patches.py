@@ -18,15 +18,23 @@ import numpy as np
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
 from engine.models.weights import Backbone
-from engine.seeing.drawing import PAPER, Picture, Tile, sheet, within, write_png
-from engine.seeing.files import DRAWN_PX, Files, Listener, Looked, each_picture, origin, prepare_folder, stems
+from engine.seeing.drawing import PAPER, Picture, Tile, fitted, sheet, within, write_png
+from engine.seeing.files import (
+    DRAWN_PX,
+    Files,
+    Listener,
+    Looked,
+    each_picture,
+    file_stems,
+    names_of,
+    prepare_folder,
+    write_json,
+)
 from engine.seeing.grid import Grid
-from engine.seeing.links import fitted
 from engine.seeing.masks import Area, area
 from engine.seeing.palette import Coloured, Palette, PatchStyle
-from engine.seeing.patch_features import PatchFeatures, layer_number, patch_features
+from engine.seeing.patch_features import PatchFeatures, PatchGaze
 from engine.seeing.patches import Rule
-from engine.store import write_atomically
 
 FIT_PATCHES = 200_000
 """Patches that a palette is fitted on: components of 768 numbers are settled long before."""
@@ -45,15 +53,6 @@ RULES: dict[Rule, str] = {
     "off": "no foreground asked for",
     "none": "hardly a patch lies above the threshold: all patches are coloured",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchGaze:
-    """How patches are seen: the shorter side in px, the block, whether the picture is squeezed to a square."""
-
-    side: int
-    layer: int = -1
-    is_square: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +140,8 @@ def look_patches(
         style = PatchStyle(name=palette.style, is_opened=palette.is_opened)
     elif share.is_together:
         kept = _to_fit_on(backbone, gaze, paths, share.seed, reports)
-        palette = _fit_together(kept, style, _about(backbone, gaze, len(kept)), len(paths), reports) if kept else None
+        about = backbone.provenance(**gaze.facts(backbone), pictures=len(kept))
+        palette = _fit_together(kept, style, about, len(paths), reports) if kept else None
     n_tiles = min(len(paths), SHEET_PICTURES)
     work = _Work(
         backbone=backbone,
@@ -150,7 +150,7 @@ def look_patches(
         palette=palette,
         is_smooth=is_smooth,
         kept=kept,
-        about=_about(backbone, gaze),
+        about=backbone.provenance(**gaze.facts(backbone)),
         reports=reports,
         tile_px=int(np.clip(SHEET_PX / np.sqrt(n_tiles), TILE_LEAST_PX, TILE_MOST_PX)),
     )
@@ -161,7 +161,7 @@ def look_patches(
             reports.done(row)
     finally:
         if rows:
-            _write_list(out / "patches.json", work, rows)
+            _write_list(out / "patches.json", work, paths, rows)
             _write_sheet(out / "patches-sheet.png", work, rows)
     if palette is None:
         _say_rules(work, reports)
@@ -172,14 +172,14 @@ def _to_fit_on(
     backbone: Backbone, gaze: PatchGaze, paths: Sequence[Path], seed: int, reports: Reports
 ) -> dict[str, PatchFeatures]:
     """Return the features of pictures drawn at random until memory is full, in the order of the pictures."""
-    names = stems(paths)
+    names = list(file_stems(paths))
     found: dict[int, PatchFeatures] = {}
     room = FIT_PATCHES
     for i in np.random.default_rng(seed).permutation(len(paths)).tolist():
         if room <= 0:
             break
         try:
-            seen = _features(backbone, gaze, open_rgb(paths[i]))
+            seen = gaze.see(backbone, open_rgb(paths[i]))
         except UnreadablePicture:
             continue  # it is told of when its turn to be coloured comes
         found[i] = seen
@@ -187,10 +187,6 @@ def _to_fit_on(
         room -= seen.grid.rows * seen.grid.cols
         reports.seen(len(found))
     return {names[i]: found[i] for i in sorted(found)}
-
-
-def _features(backbone: Backbone, gaze: PatchGaze, picture_YX3: Picture) -> PatchFeatures:
-    return patch_features(backbone, picture_YX3, side=gaze.side, layer=gaze.layer, is_square=gaze.is_square)
 
 
 def _fit_together(
@@ -219,7 +215,7 @@ def _say_rules(work: _Work, reports: Reports) -> None:
 
 
 def _draw(work: _Work, picture_YX3: Picture, files: Files) -> Mapping[str, Area]:
-    seen = work.kept.pop(files.stem, None) or _features(work.backbone, work.gaze, picture_YX3)
+    seen = work.kept.pop(files.stem, None) or work.gaze.see(work.backbone, picture_YX3)
     palette = work.palette or Palette.fit([seen.features_RCD], work.style, work.about)
     coloured, grid = palette.colour(seen.features_RCD), seen.grid
     threshold = palette.foreground.threshold if palette.foreground else None
@@ -296,25 +292,19 @@ def _write_sheet(path: Path, work: _Work, rows: Sequence[Looked]) -> None:
     write_png(path, sheet(work.tiles, title=title, subtitle=subtitle, side_px=work.tile_px), work.about)
 
 
-def _write_list(path: Path, work: _Work, rows: Sequence[Looked]) -> None:
+def _write_list(path: Path, work: _Work, paths: Sequence[Path], rows: Sequence[Looked]) -> None:
     palette = work.palette
     style = palette.style if palette else work.style.name
     thresholds = iter(work.cuts.values())
     pictures = [
         {
-            "picture": str(row.path),
+            "picture": name,
             "size": row.size,
             "foreground": None if row.problem else row.areas["foreground"]._asdict(),
             "threshold": None if row.problem else next(thresholds),
             "problem": row.problem,
         }
-        for row in rows
+        for name, row in zip(names_of(paths), rows, strict=False)  # fewer rows where the work was stopped
     ]
     about = {**work.about, "style": style, **({"fitted_on": dict(palette.about)} if palette else {})}
-    text = json.dumps({"about": about, "pictures": pictures}, indent=1)
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _about(backbone: Backbone, gaze: PatchGaze, n_pictures: int | None = None) -> dict[str, object]:
-    about = origin(backbone, side=gaze.side, layer=layer_number(backbone, gaze.layer), is_square=gaze.is_square)
-    return about if n_pictures is None else {**about, "pictures": n_pictures}
+    write_json(path, {"about": about, "pictures": pictures})

@@ -84,7 +84,7 @@ class Palette:
     """All that turns features into colours, so that the colours of a picture depend on no other picture.
 
     ``low_K``, ``high_K`` and ``deviation_K`` are those of the scores it was fitted on. ``about`` is where
-    the features come from: model, sha256, layer, side.
+    the features come from; see ``engine.provenance``.
     """
 
     basis: Basis

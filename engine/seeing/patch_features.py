@@ -4,19 +4,20 @@ Letters after a name are its axes:
     R C rows and columns of patches · D width · Y X pixels · 3 colours, RGB
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.errors import BadRecipe, BadWeights
+from engine.errors import BadWeights
+from engine.models import patch_of
 from engine.models.vit import Features, VisionTransformer
 from engine.models.weights import Backbone
-from engine.seeing.attention import looking
-from engine.seeing.embed import patch_of
-from engine.seeing.grid import Grid
+from engine.seeing.attention import layer_number, looking
+from engine.seeing.grid import SIDE, Grid
 from engine.seeing.views import prepare
 
 
@@ -25,6 +26,28 @@ class PatchFeatures(NamedTuple):
 
     features_RCD: NDArray[np.float32]
     grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchGaze:
+    """How pictures are seen: the shorter side in px, the block, whether they are squeezed to a square."""
+
+    side: int = SIDE
+    layer: int = -1
+    is_square: bool = False
+
+    def see(self, backbone: Backbone, picture_YX3: NDArray[np.uint8]) -> PatchFeatures:
+        """Return the features of all patches of a picture; see ``patch_features``."""
+        return patch_features(backbone, picture_YX3, side=self.side, layer=self.layer, is_square=self.is_square)
+
+    def facts(self, backbone: Backbone) -> dict[str, Any]:
+        """Return how pictures were seen, for those who are given what was made of it.
+
+        Raises:
+            BadRecipe: there is no such layer.
+        """
+        layer = layer_number(backbone.model, self.layer)
+        return {"side_px": self.side, "layer": layer, "is_square": self.is_square}
 
 
 def patch_features(
@@ -45,11 +68,11 @@ def patch_features(
 
     Source: DINOv2 get_intermediate_layers(..., norm=True).
     """
-    layer_number(backbone, layer)
+    number = layer_number(backbone.model, layer)
     grid = Grid.of(picture_YX3.shape[:2], patch=patch_of(backbone.shape), side=side, is_square=is_square)
     first = next(backbone.model.parameters())
     image_1CYX = prepare(picture_YX3, grid, backbone.mean, backbone.std).to(first.device, first.dtype)
-    features = _features(backbone, image_1CYX, layer)
+    features = _features(backbone, image_1CYX, number)
     features_PD = features.patches_BPD[0].float().cpu().numpy()
     if not np.isfinite(features_PD).all():
         raise BadWeights("The features of this network are not numbers.", "Its weights are damaged; choose other ones.")
@@ -63,15 +86,3 @@ def _features(backbone: Backbone, image_1CYX: Tensor, layer: int) -> Features:
     with torch.inference_mode():
         features: Features = backbone.model(image_1CYX)
         return features
-
-
-def layer_number(backbone: Backbone, layer: int) -> int:
-    """Return a layer counted from 0.
-
-    Raises:
-        BadRecipe: there is none of that number.
-    """
-    depth = backbone.model.shape.depth if isinstance(backbone.model, VisionTransformer) else 1
-    if not -depth <= layer < depth:
-        raise BadRecipe(f"There is no layer {layer}.", f"This network has layers 0 to {depth - 1}; -1 is the last.")
-    return layer % depth

@@ -103,11 +103,7 @@ def part_of_patches(
     """
     is_part_RC = np.zeros((grid.rows, grid.cols), np.bool_)
     for row, col in patches:
-        if not (0 <= row < grid.rows and 0 <= col < grid.cols):
-            raise BadRecipe(
-                f"There is no patch at row {row}, column {col}.",
-                f"This picture has {grid.rows} rows and {grid.cols} columns of patches, counted from 0.",
-            )
+        grid.check_patch(row, col)
         is_part_RC[row, col] = True
     rows, cols = np.flatnonzero(is_part_RC.any(axis=1)), np.flatnonzero(is_part_RC.any(axis=0))
     box = box_in_pixels((rows[0], cols[0], rows[-1] + 1, cols[-1] + 1), grid, size)

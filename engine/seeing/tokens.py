@@ -18,12 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import BadWeights
+from engine.models import patch_of
 from engine.models.vit import Features, VisionTransformer
 from engine.models.weights import Backbone
-from engine.seeing.attention import AttentionMaps, Query, looking, maps_of_entered, rollout_of_entered, vit_of
-from engine.seeing.embed import patch_of
+from engine.seeing.attention import (
+    AttentionMaps,
+    Query,
+    layer_number,
+    looking,
+    maps_of_entered,
+    rollout_of_entered,
+    vit_of,
+)
 from engine.seeing.grid import SIDE, Grid
-from engine.seeing.patch_features import layer_number
 from engine.seeing.views import prepare
 
 
@@ -60,8 +67,8 @@ class SeenPicture:
         Raises:
             BadRecipe: no such layer.
         """
-        layer = layer_number(self.backbone, layer)
         vit = self.backbone.model
+        layer = layer_number(vit, layer)
         if not isinstance(vit, VisionTransformer) or layer == vit.shape.depth - 1:
             return self.patches_RCD
         with looking(vit):
@@ -103,14 +110,6 @@ def _laid_out(patches_PD: Tensor, grid: Grid) -> NDArray[np.float32]:
     if not np.isfinite(laid_out_RCD).all():
         raise BadWeights("The features of this network are not numbers.", "Its weights are damaged; choose other ones.")
     return laid_out_RCD
-
-
-def cosines(features_RCD: NDArray[np.float32], vector_D: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the cosine of each patch to a vector, (rows, cols); 0 where one of the two is zero."""
-    lengths_RC = np.linalg.norm(features_RCD, axis=-1) * np.linalg.norm(vector_D)
-    products_RC = features_RCD @ vector_D
-    cosines_RC = np.divide(products_RC, lengths_RC, out=np.zeros_like(products_RC), where=lengths_RC > 0)
-    return cosines_RC.clip(-1, 1)
 
 
 def _passed(backbone: Backbone, image_1CYX: Tensor) -> tuple[list[Tensor], Features]:

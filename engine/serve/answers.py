@@ -15,8 +15,8 @@ import psutil
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from engine.errors import BadInput, DiskFull
-from engine.store import is_full
+from engine.errors import BadInput
+from engine.store import saying_full
 
 MOST_FILES = 256
 """Files kept: the last 64 answers or more, unless answers are about several pictures."""
@@ -80,15 +80,13 @@ class AnswerFiles:
         path = self.folder / f"{self._count:06d}.npy"
         temporary = path.with_suffix(".tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)  # a cache may be deleted at any time
-            with temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            temporary.replace(path)
-        except OSError as problem:
+            with saying_full(path):
+                self.folder.mkdir(parents=True, exist_ok=True)  # a cache may be deleted at any time
+                with temporary.open("wb") as file:
+                    np.save(file, array, allow_pickle=False)
+                temporary.replace(path)
+        finally:
             temporary.unlink(missing_ok=True)
-            if is_full(problem):
-                raise DiskFull(f"No room left to write '{path}'.", "Free some space and ask again.") from problem
-            raise
         self._keep(path)
         return str(path)
 

@@ -7,20 +7,20 @@ A set that grows is opened anew.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import questions as q
 from engine.errors import BadInput
-from engine.finding.index import Searcher, normalised, open_searcher
 from engine.finding.parts import PartFound, PartSearcher
+from engine.finding.searching import Searcher, open_searcher
+from engine.finding.vectors import normalised
 from engine.project import Project
 from engine.seeing.grid import Grid, box_in_pixels
 from engine.sets import FeatureSet
 from engine.templates import Templates
-
-Question = q.Similar | q.Part | q.Ping
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Search:
 
     def answer(self, question: object) -> object:
         """Return the answer to one of ``questions.SEARCH``; raises as ``Service.answer``."""
-        assert isinstance(question, Question)
+        assert isinstance(question, q.SearchQuestion)
         self._follow()
         match question:
             case q.Similar():
@@ -59,6 +59,8 @@ class Search:
                 return self._part(question)
             case q.Ping():
                 return q.Done()
+            case _:
+                assert_never(question)
 
     def make_room(self) -> None:
         """Close what was opened."""

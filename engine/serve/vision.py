@@ -27,13 +27,15 @@ from engine.catalogue import VitShape
 from engine.errors import BadInput, BadRecipe, OutOfMemory, UnreadablePicture
 from engine.images import open_rgb
 from engine.machine import make_cpu_fast
+from engine.models import patch_of
 from engine.models.weights import Backbone, load_backbone
-from engine.seeing.attention import AttentionMaps
-from engine.seeing.embed import patch_of
+from engine.seeing.attention import AttentionMaps, check_head
 from engine.seeing.grid import Grid
 from engine.seeing.look import masks_of
+from engine.seeing.matches import likeness_maps
 from engine.seeing.palette import Palette, PatchStyle
-from engine.seeing.tokens import SeenPicture, cosines, pass_bytes, see
+from engine.seeing.patch_features import PatchGaze
+from engine.seeing.tokens import SeenPicture, pass_bytes, see
 from engine.serve.answers import AnswerFiles
 from engine.serve.loop import Outdated
 
@@ -45,20 +47,6 @@ MOST_PALETTES = 32
 """Palettes kept; each is some 10 kB."""
 READS = 3
 """Times that a picture is read which changes while it is read."""
-
-Question = (
-    q.Attention
-    | q.Mask
-    | q.Colours
-    | q.Likeness
-    | q.Where
-    | q.Load
-    | q.Forget
-    | q.Release
-    | q.Reclaim
-    | q.Status
-    | q.Ping
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +66,7 @@ class _Patches:
 
     picture: Path
     key: _Key
+    grid: Grid
     lattice: q.Lattice
     features_RCD: NDArray[np.float32]
 
@@ -124,7 +113,7 @@ class Vision:
 
     def answer(self, question: object) -> object:
         """Return the answer to one of ``questions.VISION``; raises as ``Service.answer``."""
-        assert isinstance(question, Question)
+        assert isinstance(question, q.VisionQuestion)
         match question:
             case q.Attention():
                 return self._attention(question)
@@ -169,7 +158,7 @@ class Vision:
         n_heads = len(maps.maps_HRC)
         heads = tuple(range(n_heads)) if question.heads is None else question.heads
         for head in heads:
-            _check_head(head, n_heads)
+            check_head(head, n_heads)
         return q.Maps(
             path=self._files.write(maps.maps_HRC[list(heads)]),
             lattice=_lattice(seen),
@@ -181,7 +170,7 @@ class Vision:
         seen = self._see(question, question.picture)
         maps = _maps(seen, question)
         if isinstance(question.of, int):
-            _check_head(question.of, len(maps.maps_HRC))
+            check_head(question.of, len(maps.maps_HRC))
         name = f"head{question.of}" if isinstance(question.of, int) else question.of
         mask_RC = masks_of(maps, question.keep, question.smallest)[name]
         return q.MaskMade(
@@ -220,9 +209,9 @@ class Vision:
         key = (tuple(one.key for one in seen), question.layer, style)
         if key not in self._palettes:
             backbone = self._backbone(question.model)
-            about = {"model": backbone.source, "sha256": backbone.sha256, "side": question.side}
-            features = [one.features_RCD for one in seen]
-            self._palettes[key] = Palette.fit(features, style, {**about, "layer": question.layer})
+            gaze = PatchGaze(side=question.side, layer=question.layer, is_square=question.is_square)
+            about = backbone.provenance(**gaze.facts(backbone), pictures=len(seen))
+            self._palettes[key] = Palette.fit([one.features_RCD for one in seen], style, about)
         self._palettes.move_to_end(key)
         while len(self._palettes) > MOST_PALETTES:
             self._palettes.popitem(last=False)
@@ -230,9 +219,9 @@ class Vision:
 
     def _likeness(self, question: q.Likeness) -> q.Likenesses:
         seen = list(self._features(question, (question.picture, *question.others), question.layer))
-        _check_patch(question.patch, seen[0].lattice)
-        vector_D = seen[0].features_RCD[question.patch]
-        return q.Likenesses(pictures=tuple(self._of_one(one, cosines(one.features_RCD, vector_D)) for one in seen))
+        seen[0].grid.check_patch(*question.patch)
+        maps = likeness_maps(seen[0].features_RCD[question.patch], [one.features_RCD for one in seen])
+        return q.Likenesses(pictures=tuple(self._of_one(*pair) for pair in zip(seen, maps, strict=True)))
 
     def _where(self, question: q.Where) -> q.Place:
         seen = self._see(question, question.picture)
@@ -252,9 +241,11 @@ class Vision:
                 raise Outdated
             key = self._kept(question, picture)
             seen = self._seen[key]
-            yield _Patches(picture=picture, key=key, lattice=_lattice(seen), features_RCD=seen.patches(layer))
+            yield _Patches(
+                picture=picture, key=key, grid=seen.grid, lattice=_lattice(seen), features_RCD=seen.patches(layer)
+            )
 
-    def _of_one(self, patches: _Patches, array: NDArray) -> q.OfOne:
+    def _of_one(self, patches: _Patches, array: NDArray[np.generic]) -> q.OfOne:
         return q.OfOne(picture=str(patches.picture), path=self._files.write(array), lattice=patches.lattice)
 
     def _see(self, question: q.OfPicture, picture: Path) -> SeenPicture:
@@ -421,20 +412,6 @@ def _maps(seen: SeenPicture, question: q.Attention | q.Mask) -> AttentionMaps:
 def _lattice(seen: SeenPicture) -> q.Lattice:
     grid = seen.grid
     return q.Lattice(rows=grid.rows, cols=grid.cols, patch=grid.patch, resized=grid.resized, picture=seen.size)
-
-
-def _check_head(head: int, n_heads: int) -> None:
-    if head >= n_heads:
-        raise BadRecipe(f"There is no head {head}.", f"There are heads 0 to {n_heads - 1}.")
-
-
-def _check_patch(patch: tuple[int, int], lattice: q.Lattice) -> None:
-    row, col = patch
-    if row >= lattice.rows or col >= lattice.cols:
-        raise BadRecipe(
-            f"There is no patch at row {row}, column {col}.",
-            f"This picture has {lattice.rows} rows and {lattice.cols} columns of patches, counted from 0.",
-        )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, name_of, shape_of
 from engine.images import find_pictures, open_rgb
 from engine.machine import find_device, make_cpu_fast, usable_cores
-from engine.models import build_backbone, feature_width
+from engine.models import build_backbone, feature_width, patch_of
 from engine.models.weights import Backbone
-from engine.seeing.embed import TOKENS_OF_CPU, Embedder, block_length, patch_of
+from engine.seeing.embed import TOKENS_OF_CPU, Embedder, block_length
 from engine.seeing.views import shown
 from engine.sets import SetPlan
 

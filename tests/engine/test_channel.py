@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.channel import MOST_BYTES_OF_A_LINE, MOST_WAITING, Channel
 from engine.protocol import Answer, Ask, Finished, Refused, Superseded, decode, encode
 from engine.questions import VISION, Attention, Done, Forget, Ping
+from tests.asking import ANYTHING, QUESTIONS
 
 SOON_S = 10.0
 
@@ -234,17 +235,6 @@ def test_a_line_that_is_no_question_is_refused_in_words(ends, line, number, said
     assert len(refused.message) < 500
 
 
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=8,
-)
-NAMES = ["kind", "picture", "side", "layer", "query", "heads", "of", "keep", "patch", "others", "y", "x", "model"]
-QUESTIONS = st.builds(
-    lambda kind, fields: {**fields, "kind": kind},
-    st.sampled_from(list(VISION)),
-    st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5),
-)
 LINES = st.binary(max_size=200).map(lambda data: data.replace(b"\n", b"")) | st.builds(
     lambda number, question: json.dumps({"kind": "ask", "id": number, "question": question}).encode(),
     ANYTHING,

@@ -94,7 +94,7 @@ def test_pictures_that_were_not_seen_are_in_no_cluster(tmp_path: Path) -> None:
 
 
 def test_clusters_are_read_as_they_were_made_and_refused_when_out_of_date(features: FeatureSet) -> None:
-    with pytest.raises(BadInput, match="no clusters by kmeans"):
+    with pytest.raises(BadInput, match="no clustering by kmeans"):
         read_clusters(features, "kmeans")
     made = make_clusters(features, "kmeans", quiet, number=4)
     kept = read_clusters(features, "kmeans")

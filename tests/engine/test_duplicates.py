@@ -2,19 +2,17 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from descriptors import write_set, write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import write_photos
 from PIL import Image
 from safetensors.numpy import load_file
 
-from engine.commands.scan import scan_into
+from engine.commands.listing import write_csv
+from engine.commands.scanning import scan_into
 from engine.errors import BadInput, BadRecipe
 from engine.finding.duplicates import (
     HIGHEST,
@@ -28,8 +26,10 @@ from engine.finding.duplicates import (
     whitening_of,
 )
 from engine.project import Project
-from engine.sets import Block, FeatureWriter, SetPlan
+from engine.sets import Block, FeatureWriter
 from engine.terminal import run
+from tests.descriptors import write_set, write_table
+from tests.makers import set_plan, write_photos
 
 WIDTH = 16
 
@@ -216,7 +216,7 @@ def test_the_same_set_gives_the_same_file(tmp_path):
 
 def test_kept_duplicates_are_read_again_until_the_set_changes(tmp_path):
     features = write_set(tmp_path, np.repeat(strangers(1), 2, axis=0))
-    with pytest.raises(BadInput, match="not known"):
+    with pytest.raises(BadInput, match="has no list of duplicates"):
         read_duplicates(features)
     found = find_duplicates(features, write_table(features), {}, quiet)
     keep_duplicates(features, found)
@@ -265,19 +265,7 @@ def project(tmp_path: Path) -> Path:
         scan_into(made, quiet)
         pictures = made.pictures()
         copies = descriptors_by_pixels(photos, [picture.path for picture in pictures])
-        plan = SetPlan(
-            model="pixels",
-            model_sha256="0",
-            architecture="none",
-            kind="cls",
-            view="crop",
-            side=48,
-            patch=8,
-            width=copies.shape[1] // 2,
-            dimensions=copies.shape[1],
-            has_patches=False,
-            precision="fp32",
-        )
+        plan = set_plan(width=copies.shape[1] // 2, dimensions=copies.shape[1])
         block = Block(
             copies.astype(np.float32),
             copies.astype(np.float16),
@@ -338,9 +326,18 @@ def test_a_project_without_features_says_how_to_make_them(tmp_path, capsys):
     assert "engine embed" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
-def test_names_that_are_no_utf8_are_written_with_their_bytes(tmp_path):
-    from engine.commands.duplicates import write_csv
+def test_a_name_that_a_spreadsheet_would_run_is_made_harmless(tmp_path, capsys):
+    write_photos(tmp_path / "photos", 3)
+    photo = (tmp_path / "photos" / "p00.jpg").read_bytes()
+    for name in ("=HYPERLINK(1).jpg", "@.jpg"):
+        (tmp_path / "photos" / name).write_bytes(photo)
+    assert run(["embed", str(tmp_path / "photos"), "--model", "bundled", "--device", "cpu", "--quiet"]) == 0
+    assert run(["duplicates", str(tmp_path / "photos.dinoviz"), "--write", str(tmp_path / "out"), "--quiet"]) == 0
+    with (tmp_path / "out" / "duplicates.csv").open(newline="", encoding="utf-8") as file:
+        paths = {row["path"] for row in csv.DictReader(file)}
+    assert paths == {"'=HYPERLINK(1).jpg", "'@.jpg", "p00.jpg"}
 
-    write_csv(tmp_path / "t.csv", ["path"], [[os.fsdecode(b"caf\xe9.jpg")]])
-    assert b"caf\xe9.jpg" in (tmp_path / "t.csv").read_bytes()
+
+def test_names_that_are_no_utf8_are_written_as_the_exports_write_them(tmp_path):
+    write_csv(tmp_path / "t.csv", ["path", "likeness"], [["caf\udce9.jpg", -0.5]])
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines() == ["path,likeness", "caf\\udce9.jpg,-0.5"]

@@ -1,45 +1,27 @@
 """Attention as arrays and as drawings, of pictures that need not have the same size."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from engine.catalogue import VitShape, formats_of
+from engine.catalogue import formats_of
 from engine.commands.export_looks import sources_of
 from engine.errors import BadRecipe
-from engine.exporting.attention import ATTENTION_FORMATS, AttentionPlan, export_attention
-from engine.exporting.provenance import KEY
-from engine.models.vit import VisionTransformer
-from engine.models.weights import Backbone
+from engine.exporting.attention import AttentionFormat, AttentionPlan, export_attention
+from engine.provenance import KEY
 from engine.seeing.attention import attention_maps
 from engine.seeing.look import Gaze
-from tests.makers import photo
+from tests.makers import photo, tiny_backbone
 
-SHAPE = VitShape(width=32, depth=2, heads=2, patch=8, native_side=32, registers=1)
 GAZE = Gaze(side=40)
 
 
 @pytest.fixture(scope="module")
 def backbone():
-    torch.manual_seed(0)
-    vit = VisionTransformer(SHAPE).eval()
-    for parameter in vit.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return Backbone(
-        model=vit,
-        shape=SHAPE,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        source="tiny",
-        sha256="cd" * 32,
-        layout="dino",
-        recipe=None,
-        about={},
-        notices=(),
-    )
+    return tiny_backbone(sha256="cd" * 32, registers=1)
 
 
 @pytest.fixture(scope="module")
@@ -107,4 +89,4 @@ def test_missing_head_is_refused(backbone, sources, tmp_path):
 
 
 def test_formats_are_those_of_the_catalogue():
-    assert tuple(formats_of("attention")) == ATTENTION_FORMATS
+    assert tuple(formats_of("attention")) == get_args(AttentionFormat)

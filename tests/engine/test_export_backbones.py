@@ -3,6 +3,7 @@ import logging
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from engine.catalogue import ResNetShape, VitShape
+from engine.catalogue import ResNetShape, VitShape, formats_of
 from engine.errors import BadInput, BadRecipe
-from engine.exporting import provenance
-from engine.exporting.backbones import export_backbone
+from engine.exporting.backbones import Format, export_backbone
 from engine.exporting.onnx import OnnxOptions, write_onnx
 from engine.models import build_backbone
 from engine.models.vit import attention
 from engine.models.weights import Backbone, read_backbone
+from engine.provenance import KEY
 from engine.terminal import run
 
 TINY = VitShape(width=64, depth=2, heads=2, patch=8, native_side=64)
@@ -70,7 +71,7 @@ def tokens(backbone, images_BCYX):
 
 
 def exported(backbone, how, out, **options):
-    return export_backbone(backbone, how, out, provenance.of_backbone(backbone), **options)
+    return export_backbone(backbone, how, out, backbone.provenance(), **options)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -119,7 +120,7 @@ def test_onnx_sees_what_we_see_in_any_number_and_size_of_photos(tmp_path, shape,
                 looks = attention(backbone.model, images_BCYX, queries=slice(0, 1))[:, :, 0, special:]
             assert np.abs(seen[2] - looks.numpy()).max() <= TOLERANCE
     facts = session.get_modelmeta().custom_metadata_map
-    assert json.loads(facts["dinoviz-export"])["model_sha256"] == "cd" * 32
+    assert json.loads(facts[KEY])["model_sha256"] == "cd" * 32
     assert json.loads(facts["normalise"]) == options.normalise
     written = (tmp_path / "a.onnx").read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in written  # no folder of this computer
@@ -148,7 +149,7 @@ def test_weights_beyond_two_gigabytes_lie_beside_the_graph(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     backbone = backbone_of(replace(V2, positions="sized"))
-    write_onnx(tmp_path, "a.onnx", backbone, provenance.of_backbone(backbone), OnnxOptions(), largest=1000)
+    write_onnx(tmp_path, "a.onnx", backbone, backbone.provenance(), OnnxOptions(), largest=1000)
     assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "a.onnx.data"}
     assert (tmp_path / "a.onnx.data").stat().st_size > 300_000  # 4 bytes a weight
     session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
@@ -219,6 +220,10 @@ def test_what_is_there_is_kept_unless_told_otherwise(tmp_path):
         path = out / "backbone.safetensors" if out.is_dir() else out
         assert not torch.equal(tokens(read_backbone(path), photos(64, 64)), tokens(backbone, photos(64, 64)))
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_formats_are_those_of_the_catalogue():
+    assert set(get_args(Format)) == set(formats_of("backbone"))
 
 
 def test_options_of_onnx_are_refused_elsewhere(tmp_path, capsys):

@@ -8,18 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from exports import project_with_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.catalogue import formats_of
-from engine.commands.export import FILES, FOLDERS
 from engine.exporting import table as tables
-from engine.exporting.embeddings import harmless
-from engine.exporting.provenance import KEY
-from engine.exporting.table import Table, readable
+from engine.exporting.table import Table, harmless, readable
 from engine.exporting.targets import whole_folder, write_file
+from engine.exporting.writers import EMBEDDINGS
+from engine.provenance import KEY
 from engine.terminal import run
+from tests.exports import project_with_set
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def export(project, how, out, *more):
 
 
 def test_every_format_of_the_catalogue_has_a_writer():
-    assert set(formats_of("embeddings")) == {*FILES, *FOLDERS, "projector", "atlas"}
+    assert set(formats_of("embeddings")) == set(EMBEDDINGS)
 
 
 def test_npy_holds_vectors_ids_and_a_line_for_each_picture(project, tmp_path):

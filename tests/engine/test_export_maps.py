@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from exports import project_with_set
 from PIL import Image
 
 from engine.catalogue import formats_of
 from engine.exporting import maps
-from engine.exporting.provenance import KEY
 from engine.finding.maps import make_map, settle
+from engine.provenance import KEY
 from engine.terminal import run
+from tests.exports import project_with_set
 
 SVG = "{http://www.w3.org/2000/svg}"
 

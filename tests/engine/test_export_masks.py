@@ -7,7 +7,6 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,49 +14,31 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from engine.catalogue import VitShape, formats_of
+from engine.catalogue import formats_of
 from engine.commands.export_looks import add_masks, sources_of
-from engine.commands.scan import open_project, scan_into
+from engine.commands.scanning import open_project, scan_into
 from engine.errors import BadInput, BadRecipe, Stopped
 from engine.exporting.mask_formats import MASK_FORMATS, IndexedPng, Labels16, MaskObject, Options, Spool
 from engine.exporting.masks import MaskPlan, export_masks, mask_objects
-from engine.exporting.pictures import Opened, Source, file_stems
+from engine.exporting.pictures import Opened, Source
 from engine.exporting.polygons import likeness, outlines, run_lengths
-from engine.exporting.provenance import KEY
-from engine.models.vit import VisionTransformer
-from engine.models.weights import Backbone
+from engine.provenance import KEY
 from engine.seeing.attention import AttentionMaps, attention_maps
 from engine.seeing.grid import Grid
 from engine.seeing.look import Gaze
 from engine.seeing.masks import attention_mask
-from tests.makers import photo, write_photos
+from tests.makers import photo, tiny_backbone, write_photos
 
 # pycocotools 2.0.11 gives numpy 2 what it will no longer take some day
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-SHAPE = VitShape(width=48, depth=2, heads=3, patch=8, native_side=32)
 GAZE = Gaze(side=64)
 GPS_TAG, ORIENTATION_TAG = 0x8825, 0x0112
 
 
 @pytest.fixture(scope="module")
 def backbone():
-    torch.manual_seed(0)
-    vit = VisionTransformer(SHAPE).eval()
-    for parameter in vit.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return Backbone(
-        model=vit,
-        shape=SHAPE,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        source="/home/somebody/photos.dinoviz/runs/0001",
-        sha256="ab" * 32,
-        layout="dino",
-        recipe=None,
-        about={},
-        notices=(),
-    )
+    return tiny_backbone(source="/home/somebody/photos.dinoviz/runs/0001", width=48, heads=3)
 
 
 @pytest.fixture(scope="module")
@@ -585,14 +566,6 @@ def test_what_is_not_there_is_named(tmp_path):
         sources_of([tmp_path / "nowhere.jpg"])
     with pytest.raises(BadInput, match="no pictures there"):
         sources_of([tmp_path])
-
-
-def test_files_have_the_names_of_their_pictures_and_never_the_same(tmp_path):
-    names = ["1/a.jpg", "2/a.png", "3/a-2.png", "4/A.jpg", f"{'ü' * 250}.png", f"{'x' * 120}.png"]
-    stems = list(file_stems([Source(path=tmp_path / name, name=name, id=i) for i, name in enumerate(names)]))
-    assert stems[:4] == ["a", "a-2", "a-2-2", "A-3"]
-    assert len(stems[4].encode()) == 200
-    assert stems[5] == "x" * 120
 
 
 def test_wrong_words_on_the_command_line_are_refused(capsys):

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exports import PLAN, project_with_set
 
 from engine.catalogue import formats_of
 from engine.exporting.patches import FOLDERS, boxes
+from engine.provenance import KEY
 from engine.seeing.views import shown
 from engine.sets import Block, FeatureWriter
 from engine.terminal import run
+from tests.exports import PLAN, project_with_set
 
 
 def export(project, how, out, *more):
@@ -43,7 +44,7 @@ def test_zarr_reads_the_store(tmp_path):
     assert export(project, "zarr", tmp_path / "out.zarr") == 0
     store = zarr.open_group(tmp_path / "out.zarr", mode="r")
     features = project.features()
-    assert store.attrs["dinoviz-export"]["model_sha256"] == PLAN.model_sha256
+    assert store.attrs[KEY]["model_sha256"] == PLAN.model_sha256
     for row, picture in enumerate(project.pictures()):
         group = store[f"{picture.id:08d}"]
         assert np.array_equal(group["features"][:], features.patches_of(row))

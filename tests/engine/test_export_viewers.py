@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from exports import project_with_set
 from PIL import Image
 from pydantic import TypeAdapter
 
 from engine.arrays import ArrayFile
 from engine.exporting.viewers import NO_PICTURE, SPRITE_SIDE, TILE_SIDE
+from engine.exporting.writers import EMBEDDINGS
 from engine.finding.maps import make_map, settle
 from engine.finding.neighbours import LIKENESS, ROWS, TABLE, TableAbout
 from engine.terminal import run
+from tests.exports import project_with_set
 
 
 @pytest.fixture
@@ -239,8 +240,6 @@ def test_the_fiftyone_script_makes_a_sample_of_every_picture(project, tmp_path):
 
 
 def test_more_rows_than_the_viewer_takes_are_warned_of(project, tmp_path, monkeypatch, capsys):
-    from engine.commands import export as command
-
-    monkeypatch.setattr(command, "SHOWN_ROWS", 10)
+    monkeypatch.setitem(EMBEDDINGS, "projector", replace(EMBEDDINGS["projector"], most_rows=10))
     assert export(project, "projector", tmp_path / "logs") == 0
     assert "--at-most 10" in capsys.readouterr().err

@@ -204,6 +204,14 @@ def test_label_is_the_first_folder(tmp_path, make):
     }
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_label_is_text_where_the_folder_is_not(tmp_path, make):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    make(folder / "1.png")
+    make(tmp_path / "dog/2.png")
+    assert {found.label for found in find_pictures(tmp_path).pictures} == {"caf\\udce9", "dog"}
+
+
 def test_label_is_the_first_folder_below_the_split(tmp_path, make):
     for name in ("Training/cat/1.png", "validation/dog/a/2.png", "valid/dog/3.png", "test/4.png"):
         make(name)

@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from engine.errors import BadInput, BadRecipe, Busy, Stopped
-from engine.finding import index
-from engine.finding.index import make_index, normalised, open_searcher
+from engine.finding import index, searching
+from engine.finding.index import make_index
 from engine.finding.neighbours import read_neighbours
+from engine.finding.searching import open_searcher
+from engine.finding.vectors import normalised
 from engine.project import Project
 from engine.protocol import Noticed
 from engine.sets import Block, FeatureSet, FeatureWriter, SetPlan
 from engine.store import sole_writer
 from engine.terminal import run
+from tests.makers import set_plan
 
 SMALL = {"BLOCK": 16, "GROW": 32, "SAVE_EVERY": 64, "SAMPLE": 50}
 """Blocks of a set of a few hundred."""
@@ -55,10 +58,7 @@ print(call - left)
 
 
 def plan(dimensions: int) -> SetPlan:
-    return SetPlan(
-        model="m", model_sha256="0" * 64, architecture="vit-tiny/16", kind="cls", view="crop", side=32, patch=16,
-        width=4, dimensions=dimensions, has_patches=False, precision="fp32",
-    )  # fmt: skip
+    return set_plan(width=4, dimensions=dimensions)
 
 
 def write_set(folder: Path, vectors_ND: np.ndarray, is_seen_N: np.ndarray | None = None) -> FeatureSet:
@@ -263,7 +263,7 @@ def test_stop_keeps_the_finished_blocks(tmp_path, monkeypatch, method):
     asked = iter([False] * (2 if method == "exact" else 8) + [True])  # 1 while the graph grows, 5 while it is measured
     with pytest.raises(Stopped):
         make_index(features, lambda _message: None, lambda: next(asked), method=method)
-    with pytest.raises(BadInput, match="not known yet"):
+    with pytest.raises(BadInput, match="has no table of neighbours yet"):
         read_neighbours(features)
     told: list = []
     table = make_index(features, told.append, method=method)
@@ -327,16 +327,17 @@ def test_searcher_gives_no_more_than_there_are(tmp_path):
 
 
 def test_many_pictures_are_not_searched_by_a_graph_that_is_missing_old_or_damaged(tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "EXACT_UP_TO", 50)
+    for module in (index, searching):
+        monkeypatch.setattr(module, "EXACT_UP_TO", 50)
     features = write_set(tmp_path / "set", clustered(60))
-    with pytest.raises(BadInput, match="not known yet"):
+    with pytest.raises(BadInput, match="has no table of neighbours yet"):
         open_searcher(features)
     assert make_index(features, lambda _message: None).about.method == "hnsw"
     np.testing.assert_array_equal(open_searcher(features).search(features.vectors_ND, 1)[1][:, 0], np.arange(60))
     graph = features.folder / "index.faiss"
     whole = graph.read_bytes()
     graph.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match="missing or damaged"):
         open_searcher(features)
     graph.write_bytes(whole)
     with pytest.raises(BadInput, match="out of date"):

@@ -2,40 +2,22 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from engine.catalogue import VitShape
+from engine.catalogue import name_of
 from engine.errors import BadInput, BadRecipe, Stopped
-from engine.models.vit import VisionTransformer
-from engine.models.weights import Backbone
 from engine.seeing.attention import attention_maps
-from engine.seeing.files import stems
+from engine.seeing.files import file_stems, names_of
 from engine.seeing.look import Gaze, Style, look_attention, look_masks
 from engine.seeing.masks import attention_mask
+from tests.makers import tiny_backbone
 
-SHAPE = VitShape(width=32, depth=2, heads=2, patch=8, native_side=32, registers=2)
 GAZE = Gaze(side=40)
 
 
 @pytest.fixture(scope="module")
 def backbone():
-    torch.manual_seed(0)
-    vit = VisionTransformer(SHAPE).eval()
-    for parameter in vit.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return Backbone(
-        model=vit,
-        shape=SHAPE,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        source="tiny",
-        sha256="ab" * 32,
-        layout="dino",
-        recipe=None,
-        about={},
-        notices=(),
-    )
+    return tiny_backbone(registers=2)
 
 
 @pytest.fixture
@@ -82,10 +64,13 @@ def test_attention_array_tells_what_it_is(backbone, pictures, tmp_path):
         np.testing.assert_allclose(arrays["attention"], expected, rtol=1e-3, atol=1e-7)
         np.testing.assert_array_equal(arrays["layers"][0], arrays["attention"])
         assert arrays["layers"].shape == (2, *expected.shape)
+    assert about.pop("program").startswith("dinoviz ")
+    assert about.pop("made")
     assert about == {
         "model": "tiny",
-        "sha256": "ab" * 32,
-        "side": 40,
+        "model_sha256": "ab" * 32,
+        "architecture": name_of(backbone.shape),
+        "side_px": 40,
         "layer": 0,
         "query": [1, 2],
         "is_square": False,
@@ -158,10 +143,19 @@ def test_missing_head_is_refused(backbone, pictures, tmp_path):
 
 
 def test_stems_are_unique(tmp_path):
-    paths = [tmp_path / name for name in ("1/a.jpg", "2/a.png", "3/a-2.png", "4/A.jpg", f"{'x' * 250}.png")]
-    names = stems(paths)
+    paths = [
+        tmp_path / name
+        for name in ("1/a.jpg", "2/a.png", "3/a-2.png", "4/A.jpg", f"{'ü' * 250}.png", f"{'x' * 120}.png")
+    ]
+    names = list(file_stems(paths))
     assert names[:4] == ["a", "a-2", "a-2-2", "A-3"]
-    assert len(names[4]) <= 60
+    assert len(names[4].encode()) == 200
+    assert names[5] == "x" * 120
+
+
+def test_pictures_are_named_from_the_folder_they_have_in_common(tmp_path):
+    assert names_of([tmp_path / "1" / "a.jpg", tmp_path / "2" / "3" / "a.jpg"]) == ["1/a.jpg", "2/3/a.jpg"]
+    assert names_of([tmp_path / "a.jpg"]) == ["a.jpg"]
 
 
 def test_long_name_is_written(backbone, pictures, tmp_path):

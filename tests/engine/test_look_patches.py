@@ -2,50 +2,28 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from makers import photo
 from PIL import Image
 
-from engine.catalogue import ResNetShape, VitShape
+from engine.catalogue import ResNetShape
 from engine.commands import look
 from engine.errors import BadInput, BadRecipe
 from engine.models.backbones import build_backbone
-from engine.models.vit import VisionTransformer
-from engine.models.weights import Backbone
 from engine.protocol import Made, Noticed
 from engine.seeing import look_patches as module
 from engine.seeing.grid import Grid
 from engine.seeing.look_matches import Choice, look_likeness, look_matches
-from engine.seeing.look_patches import PatchGaze, Reports, Share, look_patches, spread_colours
+from engine.seeing.look_patches import Reports, Share, look_patches, spread_colours
 from engine.seeing.palette import Coloured, Palette, PatchStyle
-from engine.seeing.patch_features import patch_features
+from engine.seeing.patch_features import PatchGaze, patch_features
+from tests.makers import backbone_of, photo, tiny_backbone
 
-SHAPE = VitShape(width=32, depth=2, heads=2, patch=8, native_side=32, registers=2)
+SOURCE = "/home/me/photos.dinoviz/runs/0001/tiny"
 GAZE = PatchGaze(side=40)
-
-
-def backbone_of(model, shape, sha256="ab" * 32):
-    return Backbone(
-        model=model,
-        shape=shape,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        source="/home/me/photos.dinoviz/runs/0001/tiny",
-        sha256=sha256,
-        layout="dino",
-        recipe=None,
-        about={},
-        notices=(),
-    )
 
 
 @pytest.fixture(scope="module")
 def backbone():
-    torch.manual_seed(0)
-    vit = VisionTransformer(SHAPE).eval()
-    for parameter in vit.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return backbone_of(vit, SHAPE)
+    return tiny_backbone(source=SOURCE, registers=2)
 
 
 @pytest.fixture
@@ -102,9 +80,9 @@ def test_every_file_says_where_it_comes_from(backbone, pictures, tmp_path):
             abouts.append(json.loads(image.text["dinoviz"]))
     assert len(abouts) == 12
     for about in abouts:
-        assert about["sha256"] == "ab" * 32
-        assert about["side"] == 40
-        assert about["model"] == "photos.dinoviz/runs/0001/tiny"
+        assert about["model_sha256"] == "ab" * 32
+        assert about["side_px"] == 40
+        assert about["model"] == "0001/tiny"
         assert about["program"].startswith("dinoviz ")
     assert {about["layer"] for about in abouts} == {0, 1}
 
@@ -173,7 +151,7 @@ def test_patches_of_a_layer_are_normed_features_of_it(backbone, pictures):
 def test_places_of_a_residual_network_are_coloured_too(pictures, tmp_path):
     shape = ResNetShape(blocks=(1, 1, 1, 1), width=256)
     model = build_backbone(shape).eval()
-    rows = look_patches(backbone_of(model, shape), pictures[:1], tmp_path / "out", PatchGaze(side=128))
+    rows = look_patches(backbone_of(model, shape, source=SOURCE), pictures[:1], tmp_path / "out", PatchGaze(side=128))
     assert not rows[0].problem
 
 
@@ -261,7 +239,9 @@ def test_basis_goes_from_one_command_to_the_next(pictures, tmp_path):
 
 def test_basis_of_other_weights_or_another_layer_is_noticed(backbone, pictures, tmp_path):
     seen = patch_features(backbone, opened(pictures[0]), side=40).features_RCD
-    wide = Palette.fit([np.tile(seen, 6)], PatchStyle(), {"model": "other", "sha256": "0", "layer": 2, "side": 40})
+    wide = Palette.fit(
+        [np.tile(seen, 6)], PatchStyle(), {"model": "other", "model_sha256": "0", "layer": 2, "side_px": 40}
+    )
     wide.write(tmp_path / "basis")
     flags = ("patches", pictures[0], "--basis", tmp_path / "basis", "--out", tmp_path / "out")
     _, told = run(*flags, "--layer", 3)

@@ -147,7 +147,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_grey(project: Path, capsys: 
         (["--place"], 3, "has no t-SNE map"),
         (["--set", "7"], 3, "no set '7'"),
         (["--align-to", "7"], 3, "no set '7'"),
-        (["--colour", "kmeans", "--method", "pca"], 3, "no clusters by kmeans"),
+        (["--colour", "kmeans", "--method", "pca"], 3, "no clustering by kmeans"),
         (["--classes", "--steps", "-1"], 2, "-1 steps"),
     ],
 )

@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 
 from engine.catalogue import MAP_METHODS
 from engine.errors import BadInput, BadRecipe, Stopped
-from engine.finding import maps
-from engine.finding.class_maps import label_codes, make_class_map, read_class_map
+from engine.finding import aligning, map_files, maps, placing
+from engine.finding.class_maps import make_class_map, read_class_map
 from engine.finding.faithfulness import K, faithfulness
+from engine.finding.labels import label_codes
 from engine.finding.projections import affinities, nearest_among, place_among, principal_components, projected
 from engine.protocol import Noticed, Progress
 from engine.sets import FeatureSet
-from tests.blobs import append_to, blobs, neighbours_of
+from tests.blobs import SHORT, append_to, blobs, neighbours_of
 
 N, GROUPS = 120, 4
-SHORT = maps.MapPlan(method="tsne", seed=0, steps=150, early=60, perplexity=8.0, neighbours=24)
-"""A t-SNE whose early part ends inside a block."""
-PCA = maps.MapPlan(method="pca", seed=0)
+PCA = map_files.MapPlan(method="pca", seed=0)
 
 
 def quiet(_message: object) -> None:
@@ -66,7 +65,7 @@ def test_principal_components_are_those_of_a_singular_value_decomposition() -> N
 def test_components_do_not_depend_on_the_length_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = blobs(300, 5)
     whole = projected(vectors, np.arange(300), principal_components(vectors, np.arange(300), 2))
-    monkeypatch.setattr("engine.finding.projections.BLOCK_BYTES", 7 * 4 * vectors.shape[1])
+    monkeypatch.setattr("engine.finding.vectors.BLOCK_BYTES", 7 * 4 * vectors.shape[1])
     in_blocks = projected(vectors, np.arange(300), principal_components(vectors, np.arange(300), 2))
     assert in_blocks == pytest.approx(whole, abs=1e-6)
 
@@ -81,28 +80,28 @@ def test_pictures_that_were_not_seen_are_not_on_the_map(tmp_path: Path) -> None:
 
 def test_a_map_is_read_as_it_was_made(features: FeatureSet) -> None:
     made = maps.make_map(features, None, PCA, quiet)
-    kept = maps.read_map(features, "pca")
+    kept = map_files.read_map(features, "pca")
     assert kept.about == made.about
     assert np.array_equal(kept.positions_N2, made.positions_N2)
-    assert maps.current_map(features, PCA)
+    assert map_files.current_map(features, PCA)
 
 
 def test_a_missing_map_and_one_of_other_pictures_are_refused(features: FeatureSet) -> None:
     with pytest.raises(BadInput, match="has no PCA map"):
-        maps.read_map(features, "pca")
+        map_files.read_map(features, "pca")
     maps.make_map(features, None, PCA, quiet)
     more = append_to(features.folder, blobs(3, 3), first=1000)
     with pytest.raises(BadInput, match="out of date") as refusal:
-        maps.read_map(more, "pca")
+        map_files.read_map(more, "pca")
     assert "--place" in refusal.value.hint
-    assert maps.current_map(more, PCA) is None
+    assert map_files.current_map(more, PCA) is None
 
 
 def test_a_map_without_its_last_file_does_not_count(features: FeatureSet) -> None:
     maps.make_map(features, None, PCA, quiet)
     (features.folder / "map-pca.json").unlink()
     with pytest.raises(BadInput, match="has no PCA map"):
-        maps.read_map(features, "pca")
+        map_files.read_map(features, "pca")
 
 
 def test_tsne_brings_groups_apart_and_says_how_well(features: FeatureSet) -> None:
@@ -142,8 +141,8 @@ def test_a_stopped_tsne_keeps_its_map_and_goes_on_to_the_same_end(tmp_path: Path
         asked = iter([False] * (blocks - 1) + [True])
         stopped = maps.make_map(cut, table, SHORT, quiet, lambda asked=asked: next(asked))
         assert stopped.about.is_stopped
-        assert np.isfinite(maps.read_map(cut, "tsne").positions_N2).all()
-        assert maps.current_map(cut, SHORT) is None
+        assert np.isfinite(map_files.read_map(cut, "tsne").positions_N2).all()
+        assert map_files.current_map(cut, SHORT) is None
     said: list[object] = []
     ended = maps.make_map(cut, table, SHORT, said.append)
     assert next(m.text for m in said if isinstance(m, Noticed)).startswith("Going on at step")
@@ -154,8 +153,7 @@ def test_a_stopped_tsne_keeps_its_map_and_goes_on_to_the_same_end(tmp_path: Path
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.blobs import neighbours_of
-from tests.engine.test_maps import SHORT
+from tests.blobs import SHORT, neighbours_of
 from engine.finding import maps
 from engine.sets import FeatureSet
 
@@ -194,6 +192,15 @@ def test_a_state_of_other_features_is_not_gone_on_with(features: FeatureSet) -> 
     assert made.about.step == SHORT.steps
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_damaged_state_is_not_gone_on_with(features: FeatureSet, share: float) -> None:
+    maps.make_map(features, neighbours_of(features), SHORT, quiet, lambda: True)
+    state = features.folder / "map-tsne.state.npz"
+    whole = state.read_bytes()
+    state.write_bytes(whole[: int(share * len(whole))])
+    assert maps.make_map(features, neighbours_of(features), SHORT, quiet).about.step == SHORT.steps
+
+
 def test_threads_and_repetition_do_not_change_a_tsne(features: FeatureSet) -> None:
     table, plan = neighbours_of(features), replace(SHORT, steps=50, early=25)
     first = maps.make_map(features, table, plan, quiet, threads=1)
@@ -213,7 +220,7 @@ def test_umap_brings_groups_apart_and_repeats_exactly(features: FeatureSet) -> N
     assert np.array_equal(first, maps.make_map(features, table, plan, quiet, again=True).positions_N2)
     with pytest.raises(Stopped):
         maps.make_map(features, table, plan, quiet, lambda: True, again=True)
-    assert np.array_equal(maps.read_map(features, "umap").positions_N2, first)
+    assert np.array_equal(map_files.read_map(features, "umap").positions_N2, first)
 
 
 def test_rows_with_missing_neighbours_are_laid_out_too() -> None:
@@ -242,13 +249,13 @@ def test_an_impossible_perplexity_is_refused(value: float) -> None:
 
 
 @pytest.mark.parametrize(("method", "n"), [("tsne", 3), ("umap", 3), ("pca", 1)])
-def test_too_few_pictures_are_refused(method: maps.Method, n: int) -> None:
+def test_too_few_pictures_are_refused(method: map_files.Method, n: int) -> None:
     with pytest.raises(BadInput, match="too few"):
         maps.settle(method, n, n - 1)
 
 
 @pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
-def test_the_fewest_pictures_can_be_laid_out(tmp_path: Path, method: maps.Method) -> None:
+def test_the_fewest_pictures_can_be_laid_out(tmp_path: Path, method: map_files.Method) -> None:
     features = append_to(tmp_path, blobs(4, 2))
     plan, _ = maps.settle(method, 4, 3, steps=20)
     made = maps.make_map(features, neighbours_of(features, 3), plan, quiet)
@@ -267,7 +274,7 @@ def test_equal_pictures_can_be_laid_out(tmp_path: Path) -> None:
 @given(st.floats(-3.2, 3.2), st.booleans(), st.integers(0, 2**20))
 def test_a_turned_map_is_laid_on_the_one_it_came_from(angle: float, is_mirrored: bool, seed: int) -> None:
     before = np.random.default_rng(seed).normal(size=(30, 2)) * 10
-    laid = maps.lay_onto(rotated(before, angle, is_mirrored=is_mirrored), np.arange(30), before)
+    laid = aligning.lay_onto(rotated(before, angle, is_mirrored=is_mirrored), np.arange(30), before)
     assert laid == pytest.approx(before, abs=1e-4)
 
 
@@ -276,7 +283,7 @@ def test_a_map_is_laid_on_another_by_the_pictures_that_both_have(tmp_path: Path)
     before = maps.make_map(features, None, PCA, quiet)
     fewer = append_to(tmp_path / "b", blobs(60, 3)[20:], first=21)
     after = maps.make_map(fewer, None, PCA, quiet, onto=("0001", before))
-    moved = maps.compare_maps(before, after)
+    moved = aligning.compare_maps(before, after)
     assert after.about.aligned_to == "0001"
     assert sorted(moved.ids) == list(range(21, 61))
     assert moved.shares.max() < 0.2
@@ -287,7 +294,7 @@ def test_a_picture_that_moved_comes_first(features: FeatureSet) -> None:
     before = maps.make_map(features, None, PCA, quiet)
     shifted = before.positions_N2.copy()
     shifted[17] += 5 * np.abs(shifted).max()
-    moved = maps.compare_maps(before, maps.PictureMap(before.about, shifted, before.rows))
+    moved = aligning.compare_maps(before, map_files.PictureMap(before.about, shifted, before.rows))
     assert moved.ids[0] == 18
 
 
@@ -295,25 +302,25 @@ def test_maps_without_common_pictures_cannot_be_compared(tmp_path: Path) -> None
     a = maps.make_map(append_to(tmp_path / "a", blobs(20, 2)), None, PCA, quiet)
     b = maps.make_map(append_to(tmp_path / "b", blobs(20, 2), first=100), None, PCA, quiet)
     with pytest.raises(BadInput, match="only 0 pictures in common"):
-        maps.compare_maps(a, b)
+        aligning.compare_maps(a, b)
 
 
 @pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
-def test_new_pictures_are_placed_among_their_like_and_the_others_stay(tmp_path: Path, method: maps.Method) -> None:
+def test_new_pictures_are_placed_among_their_like_and_the_others_stay(tmp_path: Path, method: map_files.Method) -> None:
     features = append_to(tmp_path, blobs(N, GROUPS))
     plan, _ = maps.settle(method, N, 24, steps=None if method == "pca" else 150)
     before = maps.make_map(features, neighbours_of(features, 24), plan, quiet)
     more = append_to(tmp_path, blobs(12, GROUPS, seed=5), first=N + 1)
-    after, n = maps.place(more, method)
+    after, n = placing.place(more, method)
     assert n == after.about.n_placed == 12
     assert np.array_equal(after.positions_N2[:N], before.positions_N2)
     assert agreement_with_groups(after.positions_N2, np.arange(N + 12) % GROUPS) == 1
-    assert np.array_equal(maps.read_map(more, method).positions_N2, after.positions_N2)
+    assert np.array_equal(map_files.read_map(more, method).positions_N2, after.positions_N2)
 
 
 def test_placing_nothing_changes_nothing(features: FeatureSet) -> None:
     before = maps.make_map(features, None, PCA, quiet)
-    after, n = maps.place(features, "pca")
+    after, n = placing.place(features, "pca")
     assert n == 0
     assert np.array_equal(before.positions_N2, after.positions_N2)
 
@@ -330,7 +337,7 @@ def test_a_changed_picture_is_placed_anew_and_one_that_went_leaves(tmp_path: Pat
     assert rows.dtype == ROW
     writer = FeatureWriter.at(tmp_path, PLAN)
     writer._rows.put(np.arange(N), rows)
-    after, n = maps.place(FeatureSet(tmp_path), "tsne")
+    after, n = placing.place(FeatureSet(tmp_path), "tsne")
     assert n == 1
     assert not after.is_on_N[4]
     stayed = np.setdiff1d(np.arange(N), [3, 4])
@@ -340,7 +347,7 @@ def test_a_changed_picture_is_placed_anew_and_one_that_went_leaves(tmp_path: Pat
 
 def test_placing_without_a_map_is_refused(features: FeatureSet) -> None:
     with pytest.raises(BadInput, match="has no t-SNE map"):
-        maps.place(features, "tsne")
+        placing.place(features, "tsne")
 
 
 def test_placing_among_very_many_works_on_a_grid() -> None:

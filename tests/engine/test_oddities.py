@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from descriptors import write_set, write_table
-from makers import write_photos
 
-from engine.commands.scan import scan_into
+from engine.commands.scanning import scan_into
 from engine.errors import BadInput
 from engine.finding.duplicates import find_duplicates
 from engine.finding.oddities import (
@@ -22,8 +20,10 @@ from engine.finding.oddities import (
     read_oddities,
 )
 from engine.project import Project
-from engine.sets import Block, FeatureWriter, SetPlan
+from engine.sets import Block, FeatureWriter
 from engine.terminal import run
+from tests.descriptors import write_set, write_table
+from tests.makers import set_plan, write_photos
 
 WIDTH = 16
 KINDS = "ant", "bee", "cat"
@@ -170,7 +170,7 @@ def test_pictures_that_are_all_one_do_not_stand_out(tmp_path):
 def test_kept_oddities_are_read_again_until_the_set_changes(tmp_path):
     pictures, labels = kinds(60)
     features = write_set(tmp_path, pictures)
-    with pytest.raises(BadInput, match="not known"):
+    with pytest.raises(BadInput, match="has no list of oddities"):
         read_oddities(features)
     table = write_table(features)
     found = [
@@ -190,19 +190,7 @@ def test_kept_oddities_are_read_again_until_the_set_changes(tmp_path):
 def test_the_command_lists_and_draws(tmp_path, capsys):
     photos, out = tmp_path / "photos", tmp_path / "out"
     write_photos(photos, 30, labels=KINDS)
-    plan = SetPlan(
-        model="made",
-        model_sha256="0",
-        architecture="made",
-        kind="cls",
-        view="crop",
-        side=48,
-        patch=8,
-        width=WIDTH // 2,
-        dimensions=WIDTH,
-        has_patches=False,
-        precision="fp32",
-    )
+    plan = set_plan(width=WIDTH // 2, dimensions=WIDTH)
     with Project.at(tmp_path / "photos.dinoviz", pictures=photos) as project:
         scan_into(project, quiet)
         readable = project.pictures(readable=True)

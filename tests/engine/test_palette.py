@@ -73,7 +73,7 @@ def test_whitened_style_is_the_sigmoid_of_twice_the_score_in_deviations():
 @pytest.mark.parametrize("name", STYLES)
 @pytest.mark.parametrize("foreground", ["auto", "off", 0.0])
 def test_palette_is_read_as_it_was_written(name, foreground, tmp_path):
-    about = {"model": "tiny", "sha256": "ab", "layer": 3, "side": 96}
+    about = {"model": "tiny", "model_sha256": "ab", "layer": 3, "side_px": 96}
     palette = Palette.fit([picture()], PatchStyle(name=name, foreground=foreground, is_opened=True), about)
     palette.write(tmp_path / "basis")
     again = Palette.read(tmp_path / "basis")

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from engine.errors import BadInput, Stopped
 from engine.finding import parts
 from engine.finding.explain import explain
-from engine.finding.parts import PartSearcher, centred, likeness_of_places, make_part_index
-from engine.sets import Block, FeatureSet, FeatureWriter, SetPlan
+from engine.finding.parts import PartSearcher, likeness_of_places, make_part_index
+from engine.finding.vectors import centred
+from engine.sets import Block, FeatureSet, FeatureWriter
 from engine.templates import Template, Templates
+from tests.makers import set_plan
 
 WIDTH = 8
 
@@ -18,10 +20,7 @@ WIDTH = 8
 def made_set(folder, grids, *, seed=0, unseen=()) -> FeatureSet:
     """A set of pictures with random patches; every picture has a rest that all share."""
     random = np.random.default_rng(seed)
-    plan = SetPlan(
-        model="random", model_sha256="0", architecture="vit", kind="cls", view="whole", side=64, patch=8, width=WIDTH,
-        dimensions=WIDTH, has_patches=True, precision="fp32",
-    )  # fmt: skip
+    plan = set_plan(view="whole", side=64, width=WIDTH, has_patches=True)
     writer = FeatureWriter.at(folder, plan)
     n = len(grids)
     is_seen = np.array([i not in unseen for i in range(n)])
@@ -114,7 +113,7 @@ def test_an_index_that_was_stopped_goes_on_and_is_the_same(tmp_path, monkeypatch
 
     with pytest.raises(Stopped):
         make_part_index(cut, lambda _: None, at_third)
-    with pytest.raises(BadInput, match="not indexed"):
+    with pytest.raises(BadInput, match="has no index of patches"):
         PartSearcher(cut)
     told = []
     make_part_index(cut, told.append)
@@ -128,7 +127,7 @@ def test_an_index_of_other_features_is_refused(tmp_path):
     rows = np.array(features.rows[:1])
     rows["state"] = 3
     FeatureWriter(tmp_path, features.plan).mark_gone(np.array([0]))
-    with pytest.raises(BadInput, match="not indexed"):
+    with pytest.raises(BadInput, match="out of date"):
         PartSearcher(FeatureSet(tmp_path))
 
 

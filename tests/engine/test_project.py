@@ -48,6 +48,14 @@ def test_rows_come_back_as_they_were_recorded(folder):
         assert [p.path for p in project.pictures(readable=False)] == ["b/2.jpg"]
 
 
+def test_the_id_of_a_path_is_found_whatever_its_bytes(folder):
+    names = ["a.jpg", os.fsdecode(b"b/\xff.jpg"), "b/雪.jpg"]
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        project.record(map(picture, names))
+        assert [project.id_of(name) for name in names] == [row.id for row in project.pictures()]
+        assert project.id_of("A.jpg") is None
+
+
 def test_recording_a_path_again_keeps_its_id(folder):
     with Project.at(default_folder(folder), pictures=folder) as project:
         project.record([picture("a.jpg"), picture("b.jpg")])

@@ -26,8 +26,7 @@ from engine.questions import VISION, Done, Ping
 from engine.seeing.attention import attention_maps
 from engine.serve.answers import AnswerFiles
 from engine.serve.loop import Outdated, serve
-from tests.asking import QUICK_S, Asker
-from tests.engine.test_channel import ANYTHING, QUESTIONS
+from tests.asking import ANYTHING, QUESTIONS, QUICK_S, Asker
 from tests.makers import photo, write_photos
 
 SIDE = 48

@@ -124,9 +124,11 @@ def test_the_first_signal_asks_the_second_aborts_and_handlers_come_back(capfd):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
         assert not stop.is_set()
+        assert stop.stopped().exit_code == 130
         signal.raise_signal(signal.SIGTERM)
         assert stop.is_set()
         assert stop.number == signal.SIGTERM
+        assert stop.stopped().exit_code == 143
         assert capfd.readouterr().err == "finishing this step; Ctrl-C again aborts\n"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
