@@ -7,6 +7,7 @@ and a newer major is refused with a sentence.
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ GONE = "the file is gone"
 """Problem of a picture that was there at an earlier scan."""
 _CATALOGUE = "project.sqlite"
 _MAJOR, _MINOR = 1, 1
+LEAST_ROOM_BYTES = 1 << 16  # what SQLite takes beside a catalogue that is only read: its shared memory
 
 _SCHEMA = """
 CREATE TABLE facts(name TEXT PRIMARY KEY, value);
@@ -244,13 +246,22 @@ class Project:
         """Return the folder of the set with this plan, ``sets/0001`` and so on; a new number where there is none."""
         with self._writing():
             row = self._database.execute("SELECT id FROM sets WHERE key = ?", (plan.key,)).fetchone()
-            (last,) = self._database.execute("SELECT coalesce(max(id), 0) FROM sets").fetchone()
-            number = row[0] if row else last + 1
+            if row:
+                return self._set_folder(row[0])
+            (number,) = self._database.execute("SELECT coalesce(max(id), 0) + 1 FROM sets").fetchone()
+            while self._set_folder(number).exists():  # of a catalogue that was lost
+                number += 1
+            self._database.execute("INSERT INTO sets VALUES(?, 0, ?, ?)", (number, plan.key, plan.model))
+        return self._set_folder(number)
+
+    def use_set(self, plan: SetPlan) -> None:
+        """Make the set with this plan the one that is meant where none is named."""
+        with self._writing():
             self._database.execute(
-                "INSERT INTO sets VALUES(?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET used = excluded.used, "
-                "model = excluded.model",
-                (number, time.time(), plan.key, plan.model),
+                "UPDATE sets SET used = ?, model = ? WHERE key = ?", (time.time(), plan.model, plan.key)
             )
+
+    def _set_folder(self, number: int) -> Path:
         return self.folder / "sets" / f"{number:04d}"
 
     def features(self, name: str | None = None) -> FeatureSet:
@@ -267,7 +278,7 @@ class Project:
             )
         for number, model in rows:
             if name is None or name == model or (name.isdecimal() and int(name) == number):
-                return FeatureSet(self.folder / "sets" / f"{number:04d}")
+                return FeatureSet(self._set_folder(number))
         known = ", ".join(f"{number} ({model})" for number, model in sorted(rows))
         raise BadInput(f"The project has no set '{name}'.", f"There are: {known}.")
 
@@ -297,7 +308,13 @@ def _in_words(problem: sqlite3.Error, folder: Path, what: str) -> UserError:
             return Busy(f"Another process is writing the project in '{folder}'.", "Wait for it to end.")
         case sqlite3.SQLITE_FULL:
             return DiskFull(f"No room left to write the project in '{folder}'.", "Free some space and try again.")
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN if _is_full(folder):  # it needs files of its own to read
+            return DiskFull(f"No room left to open the project in '{folder}'.", "Free some space and try again.")
     return BadInput(f"The project in '{folder}' cannot be {what}: {problem}.", "Choose another place with --project.")
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.exists() and shutil.disk_usage(folder).free < LEAST_ROOM_BYTES
 
 
 def _stored(path: str) -> str | bytes:

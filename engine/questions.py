@@ -331,11 +331,15 @@ class Part(Asked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A picture that was found; ``picture`` is relative to the project's folder, ``likeness`` a cosine."""
+    """A picture that was found; ``picture`` is relative to the project's folder, ``likeness`` a cosine.
+
+    ``is_changed`` where the file is another one by now than the one that was embedded.
+    """
 
     id: int
     picture: str
     likeness: float
+    is_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +358,7 @@ class PartHit:
     likeness: float
     box: tuple[float, float, float, float]
     is_mirrored: bool
+    is_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

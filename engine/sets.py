@@ -70,6 +70,7 @@ class SetPlan:
         dimensions: D, of a vector.
         has_patches: the features of all patches are kept too.
         precision: of the computation.
+        role: which network of the file, where it holds both.
     """
 
     model: str
@@ -83,11 +84,14 @@ class SetPlan:
     dimensions: int
     has_patches: bool
     precision: Literal["bf16", "fp32"]
+    role: Literal["teacher", "student"] = "teacher"
 
     @property
     def key(self) -> str:
         """A digest of everything that decides the numbers; the name of the model does not."""
-        deciding = {name: value for name, value in asdict(self).items() if name != "model"}
+        # Sets of before there was a role are of teachers.
+        left_out = ("model", "role") if self.role == "teacher" else ("model",)
+        deciding = {name: value for name, value in asdict(self).items() if name not in left_out}
         return hashlib.blake2b(repr(sorted(deciding.items())).encode(), digest_size=8).hexdigest()
 
     def in_words(self) -> str:
@@ -122,7 +126,12 @@ class FeatureSet:
         if plan is None:
             raise BadInput(f"There is no set of features in '{folder}'.", "Make one with: engine embed PROJECT.")
         self.plan = plan
-        self.rows: NDArray[np.void] = ArrayFile(folder / "rows.npy").read()
+        # A copy, of which the key is made at once: what is made from the set is of what it held when it was opened.
+        self.rows: NDArray[np.void] = np.array(ArrayFile(folder / "rows.npy").read())
+        digest = hashlib.blake2b(plan.key.encode(), digest_size=8)
+        digest.update(self.rows.data)
+        self.key = digest.hexdigest()
+        """A digest of what is in the set: what was made from a set of another key is out of date."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -178,12 +187,9 @@ class FeatureSet:
             raise BadInput(f"Picture {picture_id} is not in the set.", "Bring it up to date: engine embed PROJECT.")
         return row
 
-    @cached_property
-    def key(self) -> str:
-        """A digest of what is in the set: what was made from a set of another key is out of date."""
-        digest = hashlib.blake2b(self.plan.key.encode(), digest_size=8)
-        digest.update(np.ascontiguousarray(self.rows).data)
-        return digest.hexdigest()
+    def is_of(self, row: int, digest: str | None) -> bool:
+        """Tell whether a row is of a picture with this hash; not where the picture changed since it was seen."""
+        return bool(self.is_seen_N[row]) and tuple(self.rows["hash"][row].tolist()) == hash_words(digest)
 
     def current(self, name: str, kind: type[T]) -> T | None:
         """Return what a file of the set says was made from the features of now, None where there is no such thing."""
@@ -251,7 +257,14 @@ class FeatureWriter:
 
     @classmethod
     def at(cls, folder: Path, plan: SetPlan) -> Self:
-        """Open the set in a folder for writing, or make it there."""
+        """Open the set in a folder for writing, or make it there.
+
+        Raises:
+            BadInput: there is another set in the folder.
+        """
+        there = read_record(folder / "plan.json", SetPlan)
+        if there is not None and there.key != plan.key:
+            raise BadInput(f"'{folder}' holds another set of features.", "Move it away, and embed again.")
         if not (folder / "plan.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
             ArrayFile.create(folder / "vectors.npy", np.float32, (plan.dimensions,))
@@ -286,7 +299,7 @@ class FeatureWriter:
         waiting = self.rows[places]
         waiting["state"] = WAITING
         self._rows.put(places, waiting)
-        rows = self._described(waiting["id"], hashes, block)
+        rows = self._described(waiting["id"], hashes, block, waiting)
         self._vectors.put(places, block.vectors_ND)
         self._copies.put(places, block.copies_ND)
         self._rows.put(places, rows)
@@ -298,17 +311,31 @@ class FeatureWriter:
         self._rows.put(gone, rows)
 
     def _described(
-        self, ids: Sequence[int] | NDArray[np.int64], hashes: Sequence[str | None], block: Block
+        self,
+        ids: Sequence[int] | NDArray[np.int64],
+        hashes: Sequence[str | None],
+        block: Block,
+        before: NDArray[np.void] | None = None,
     ) -> NDArray[np.void]:
-        """Return the rows of a block, its patches being written."""
+        """Return the rows of a block, its patches being written; over those of ``before`` where there is room."""
         rows = np.zeros(len(ids), ROW)
         rows["id"], rows["hash"] = ids, [hash_words(digest) for digest in hashes]
         rows["state"] = np.where(block.is_seen_N, SEEN, FAILED)
         if self._patches is not None and block.patches_PW is not None:
             rows["grid_rows"], rows["grid_cols"] = block.grids_N2.T
             counts = block.grids_N2.astype(np.int64).prod(axis=1)
-            rows["first_patch"] = len(self._patches) + np.cumsum(counts) - counts
-            self._patches.append(block.patches_PW)
+            fits_N = np.zeros(len(rows), np.bool_)
+            if before is not None:
+                fits_N = before["grid_rows"].astype(np.int64) * before["grid_cols"] == counts
+                rows["first_patch"][fits_N] = before["first_patch"][fits_N]
+            added = np.where(fits_N, 0, counts)
+            rows["first_patch"][~fits_N] = (len(self._patches) + np.cumsum(added) - added)[~fits_N]
+            is_over_P = np.repeat(fits_N, counts)
+            self._patches.append(block.patches_PW[~is_over_P])
+            begin = np.repeat(rows["first_patch"] - (np.cumsum(counts) - counts), counts)
+            places_P = (begin + np.arange(len(is_over_P)))[is_over_P]
+            order = np.argsort(places_P)
+            self._patches.put(places_P[order], block.patches_PW[is_over_P][order])
         return rows
 
 

@@ -5,6 +5,7 @@ Relies on the file system's atomic rename; knows nothing about what is in the fi
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import secrets
@@ -50,6 +51,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def temporary_beside(path: Path) -> Path:
     """Return a name that no other process takes, in the folder of ``path``, for what will become it."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def clear_temporaries(path: Path) -> None:
+    """Take away what processes that were killed while they wrote ``path`` left; nobody may be writing it."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

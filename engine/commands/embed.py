@@ -27,7 +27,7 @@ from engine.project import Picture, Project
 from engine.protocol import Noticed, Tell
 from engine.seeing.embed import Embedder, Seen, block_length, dimensions
 from engine.seeing.grid import Grid
-from engine.sets import ROW, SEEN, Block, FeatureSet, FeatureWriter, Kind, SetPlan, View, hash_words
+from engine.sets import GONE, ROW, SEEN, Block, FeatureSet, FeatureWriter, Kind, SetPlan, View, hash_words
 from engine.store import sole_writer
 from engine.timing import Pace
 
@@ -125,7 +125,8 @@ def _plan(arguments: argparse.Namespace, backbone: Backbone, *, has_bf16: bool) 
         BadRecipe: the side has no room for a patch.
     """
     learnt = int((backbone.recipe or {}).get("global_side", PAPER_SIDE))
-    side = arguments.side or (PATCH_SIDE_FACTOR * learnt if arguments.patches else learnt)
+    side = PATCH_SIDE_FACTOR * learnt if arguments.patches else learnt
+    side = side if arguments.side is None else arguments.side
     patch, width = patch_of(backbone.shape), feature_width(backbone.shape)
     if side < patch:
         raise BadRecipe(f"A side of {side} px has no room for a patch of {patch} px.", f"Choose {patch} px or more.")
@@ -143,6 +144,7 @@ def _plan(arguments: argparse.Namespace, backbone: Backbone, *, has_bf16: bool) 
         dimensions=dimensions(arguments.features, width),
         has_patches=arguments.patches,
         precision=precision,
+        role=arguments.role,
     )
 
 
@@ -162,7 +164,11 @@ def _lead(arguments: argparse.Namespace, embedder: Embedder, workers: int, tell:
         with sole_writer(folder, "embeds into the set"), StopSignal() as stop:
             writer = FeatureWriter.at(folder, plan)
             work = _work(project.pictures_folder, writer, pictures)
+            if not (writer.rows["state"] == SEEN).any() and all(picture.problem for picture in pictures):
+                text = f"There is no readable picture in '{project.pictures_folder}'."
+                raise BadInput(text, "See engine scan FOLDER.")
             _check_room(folder, needed * work.n_pictures // max(1, len(pictures)))
+            project.use_set(plan)
             distributed.shared(work)
             problems = _embed(embedder, work, writer, workers, stop, tell)
         seconds = time.monotonic() - begun
@@ -171,20 +177,13 @@ def _lead(arguments: argparse.Namespace, embedder: Embedder, workers: int, tell:
 
 
 def _pictures(project: Project, tell: Tell) -> list[Picture]:
-    """Return all pictures of the project, the table brought up to date where their folder is there.
-
-    Raises:
-        BadInput: there is none.
-    """
+    """Return all pictures of the project, the table brought up to date where their folder is there."""
     if project.pictures_folder.is_dir():
         scan_into(project, tell)
     else:
         text = f"The pictures' folder '{project.pictures_folder}' is not there; the table of pictures is used as it is."
         tell(Noticed(level="warning", text=text))
-    pictures = project.pictures()
-    if not any(picture.problem is None for picture in pictures):
-        raise BadInput(f"There is no readable picture in '{project.pictures_folder}'.", "See engine scan FOLDER.")
-    return pictures
+    return project.pictures()
 
 
 def bytes_needed(plan: SetPlan, pictures: Sequence[Picture]) -> int:
@@ -219,7 +218,7 @@ def _work(root: Path, writer: FeatureWriter, pictures: Sequence[Picture]) -> Wor
     is_known_broken = np.array([picture.problem is not None for picture in there], np.bool_)
     is_seen = rows["state"] == SEEN
     is_done = is_seen & (rows["hash"] == hashes).all(axis=1)
-    writer.mark_gone(np.flatnonzero(is_gone & is_seen))
+    writer.mark_gone(np.flatnonzero(is_gone & (rows["state"] != GONE)))
     again = np.flatnonzero(np.where(is_known_broken, is_seen & ~is_gone, ~is_done))
     length = block_length(writer.plan.side)
     redone = [again[first : first + length] for first in range(0, len(again), length)]
@@ -239,7 +238,15 @@ def _embed(
     pace = Pace("embedding", work.n_pictures, "pictures", tell)
     problems: dict[str, str] = {}
     _, processes = distributed.world()
-    for number, seen in enumerate(embedder.blocks(work.part(0, processes), workers)):
+
+    def after_batch(n_seen: int) -> None:
+        if processes == 1:  # several processes end together, after a block
+            pace.reached(pace.done + n_seen)
+            if stop.is_set():
+                raise stop.stopped()
+
+    n_done = 0
+    for number, seen in enumerate(embedder.blocks(work.part(0, processes), workers, after_batch)):
         whole = _joined(distributed.gathered(seen))
         pictures = work.blocks[number]
         hashes = [picture.hash for picture in pictures]
@@ -247,9 +254,13 @@ def _embed(
             writer.replace(work.places[number], hashes, whole.block)
         else:
             writer.append([picture.id for picture in pictures], hashes, whole.block)
-        problems |= {pictures[place].path: problem for place, problem in whole.problems.items()}
-        pace.reached(pace.done + len(pictures))
-        if distributed.shared(stop.is_set()):
+        is_gone = np.array([picture.problem == FILE_GONE for picture in pictures], np.bool_)
+        if number >= len(work.places):
+            writer.mark_gone(len(writer) - len(pictures) + np.flatnonzero(is_gone))
+        problems |= {pictures[at].path: problem for at, problem in whole.problems.items() if not is_gone[at]}
+        n_done += len(pictures)
+        pace.reached(n_done)
+        if distributed.shared(stop.is_set() and n_done < work.n_pictures):
             raise stop.stopped()
     return problems
 
@@ -291,7 +302,7 @@ def accuracy(features: FeatureSet, pictures: Sequence[Picture]) -> tuple[float, 
     """Return the weighted 20-NN accuracy of a set and in words what was asked against what; None without labels.
 
     Test pictures (else validation pictures) are asked against the training pictures; without splits every picture is
-    asked against all others, at most ``MOST_ASKED`` of them.
+    asked against all others. At most ``MOST_ASKED`` are asked.
     """
     is_usable_N = features.is_seen_N & np.array([picture.label is not None for picture in pictures], np.bool_)
     rows = [int(row) for row in np.flatnonzero(is_usable_N)]
@@ -299,18 +310,26 @@ def accuracy(features: FeatureSet, pictures: Sequence[Picture]) -> tuple[float, 
     if len(classes) < 2:
         return None
     split_R = np.array([pictures[row].split or "" for row in rows])
-    vectors_RD, labels_R = torch.from_numpy(features.vectors_ND[rows]), torch.from_numpy(label_R)
+    rows_R, labels_R = np.array(rows), torch.from_numpy(label_R)
+    known_K = np.flatnonzero((split_R == "train") | (split_R == ""))
     for split in ("test", "val"):
-        is_asked_R = torch.from_numpy(split_R == split)
-        is_known_R = torch.from_numpy((split_R == "train") | (split_R == ""))
-        if is_asked_R.any() and is_known_R.any():
-            score = knn_accuracy(
-                vectors_RD[is_asked_R], labels_R[is_asked_R], vectors_RD[is_known_R], labels_R[is_known_R]
-            )
-            return score, f"{int(is_asked_R.sum()):,} {split} against {int(is_known_R.sum()):,} train pictures"
-    asked_Q = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_ASKED]))
-    score = leave_one_out_accuracy(vectors_RD, labels_R, asked_Q)
+        asked_Q = _some(np.flatnonzero(split_R == split))
+        if len(asked_Q) and len(known_K):
+            asked_QD, known_KD = (_vectors(features, rows_R[places]) for places in (asked_Q, known_K))
+            score = knn_accuracy(asked_QD, labels_R[asked_Q], known_KD, labels_R[known_K])
+            return score, f"{len(asked_Q):,} {split} against {len(known_K):,} train pictures"
+    asked_Q = _some(np.arange(len(rows)))
+    score = leave_one_out_accuracy(_vectors(features, rows_R), labels_R, torch.from_numpy(asked_Q))
     return score, f"{len(asked_Q):,} pictures, each against all others"
+
+
+def _some(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return at most ``MOST_ASKED`` of some places, always the same ones."""
+    return np.sort(np.random.default_rng(0).permutation(places)[:MOST_ASKED])
+
+
+def _vectors(features: FeatureSet, rows: NDArray[np.intp]) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(features.vectors_ND[rows]))
 
 
 def _outcome(

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from engine.commands import Outcome, new_parser
 from engine.commands.arguments import add_device, add_set
 from engine.commands.listing import made_folder
 from engine.commands.looking import whole_numbers
-from engine.errors import BadInput, BadRecipe, BadWeights, UnreadablePicture
+from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe, BadWeights, UnreadablePicture
 from engine.finding.explain import explain
 from engine.images import content_hash, open_rgb
 from engine.machine import find_device, make_cpu_fast
@@ -23,20 +23,22 @@ from engine.models.weights import load_backbone
 from engine.project import Project
 from engine.protocol import Made, Noticed, Tell
 from engine.provenance import of_set
-from engine.questions import Hit, Hits, Part, PartHit, PartHits, Similar
+from engine.questions import MOST_HITS, Hit, Hits, Part, PartHit, PartHits, Similar
 from engine.seeing.drawing import Picture, Tile, boxed, heatmap, overlay, sheet, within, write_png
 from engine.seeing.embed import Embedder
 from engine.seeing.files import file_stems
 from engine.seeing.grid import Box, Grid
 from engine.seeing.showings import part_of_patches, patches_of, show_part
 from engine.serve.client import ServiceProcess
-from engine.sets import FeatureSet, hash_words
+from engine.sets import FeatureSet
 
 WANTED = 20
 WHY_PX = 640
 """Longest side of a picture in an explanation."""
 SHOWN_PX = 260
 """Longest side of a picture on the sheet of all results."""
+NOTHING_YX3 = np.full((SHOWN_PX, SHOWN_PX, 3), 235, np.uint8)
+"""Stands for a picture that is not there any more."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,7 +89,7 @@ class _Seer:
         """
         if self._embedder is None:
             plan = self.features.plan
-            backbone = load_backbone(plan.model)
+            backbone = load_backbone(plan.model, role=plan.role)
             if backbone.sha256 != plan.model_sha256:
                 raise BadWeights(
                     f"'{plan.model}' is not the backbone any more that this set was made with.",
@@ -111,8 +113,8 @@ class _Seer:
 
 def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Search, and draw what was found where that is asked for."""
-    if not arguments.k >= 1:
-        raise BadRecipe(f"{arguments.k} pictures cannot be wanted.", "Ask for 1 or more.")
+    if not 1 <= arguments.k <= MOST_HITS:
+        raise BadRecipe(f"{arguments.k} pictures cannot be wanted.", f"Ask for 1 to {MOST_HITS:,}.")
     with Project.at(arguments.project) as project:
         features = project.features(arguments.set)
         seer = _Seer(features, arguments.device, tell)
@@ -126,10 +128,10 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
             with ServiceProcess([*service, "--cache", folder]) as search:
                 answer = search.ask(question)
         assert isinstance(answer, Hits | PartHits)
-        made = _draw(arguments, project, seer, known, answer.hits)
+        made, lost = _draw(arguments, project, seer, known, answer.hits)
         for path in made:
             tell(Made(what="picture", path=str(path)))
-        return _outcome(project, answer.hits, made)
+        return _outcome(project, answer.hits, made, lost)
 
 
 def _row_of(project: Project, features: FeatureSet, path: Path) -> int | None:
@@ -141,9 +143,11 @@ def _row_of(project: Project, features: FeatureSet, path: Path) -> int | None:
     number = project.id_of(inside)
     if number is None:
         return None
-    row = features.row_of(number)
-    is_same = tuple(features.rows["hash"][row].tolist()) == hash_words(content_hash(path))
-    return row if is_same and features.is_seen_N[row] else None
+    try:
+        row = features.row_of(number)
+    except BadInput:  # scanned, and not embedded yet
+        return None
+    return row if features.is_of(row, content_hash(path)) else None
 
 
 def _similar(
@@ -224,21 +228,26 @@ def _draw(
     seer: _Seer,
     known: dict[Path, int | None],
     hits: Sequence[Hit | PartHit],
-) -> list[Path]:
-    """Write the pictures that were asked for, and return their paths."""
+) -> tuple[list[Path], dict[str, str]]:
+    """Write the pictures that were asked for; return their paths, and why found ones could not be drawn."""
     made: list[Path] = []
+    lost: dict[str, str] = {}
     asked = arguments.image[0]
     if not (arguments.out or arguments.why):
-        return []
+        return made, lost
     asked_YX3 = _read(asked)
     box = None
     if arguments.box or arguments.patch:
         box, _ = _asked_part(arguments, seer.features, asked_YX3.shape)
     found = [project.pictures_folder / hit.picture for hit in hits]
+    pictures = [_found(path, hit, lost) for path, hit in zip(found, hits, strict=True)]
     if arguments.out:
-        tiles = [Tile(_shown(asked_YX3, box, SHOWN_PX), "looked for")]
-        for hit, path in zip(hits, found, strict=True):
-            tiles.append(Tile(_shown(_read(path), _box_of(hit), SHOWN_PX), f"{hit.likeness:.3f}  {hit.picture}"))
+        tiles = [Tile(_boxed(within(asked_YX3, SHOWN_PX), asked_YX3.shape, box), "looked for")]
+        for hit, one in zip(hits, pictures, strict=True):
+            drawn_YX3 = (
+                NOTHING_YX3 if one is None else _boxed(within(one.picture_YX3, SHOWN_PX), one.size, _box_of(hit))
+            )
+            tiles.append(Tile(drawn_YX3, f"{hit.likeness:.3f}  {hit.picture}"))
         drawing = sheet(tiles, title=f"Like {asked.name}", subtitle=_subtitle(seer.features), side_px=SHOWN_PX)
         made_folder(arguments.out.parent)
         write_png(arguments.out, drawing, of_set(seer.features))
@@ -246,40 +255,62 @@ def _draw(
     if arguments.why:
         made_folder(arguments.why)
         asked_RCW = seer.patches(known[asked], asked_YX3)
-        for rank, (hit, path, stem) in enumerate(zip(hits, found, file_stems(found), strict=True), start=1):
+        for rank, (hit, one, stem) in enumerate(zip(hits, pictures, file_stems(found), strict=True), start=1):
+            if one is None:
+                continue
             target = arguments.why / f"{rank:03d}-{stem}.png"
-            write_png(target, _why(seer, asked_YX3, asked_RCW, box, hit, path), of_set(seer.features))
+            write_png(target, _why(seer, asked_YX3, asked_RCW, box, hit, one), of_set(seer.features))
             made.append(target)
-    return made
+    return made, lost
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """A picture that was found, small enough to hold many, and its own height and width."""
+
+    picture_YX3: Picture
+    size: tuple[int, ...]
+
+
+def _found(path: Path, hit: Hit | PartHit, lost: dict[str, str]) -> _Found | None:
+    """Return a picture that was found, or say why there is none."""
+    try:
+        picture_YX3 = open_rgb(path)
+    except UnreadablePicture as problem:
+        lost[hit.picture] = problem.message
+        return None
+    return _Found(within(picture_YX3, WHY_PX), picture_YX3.shape[:2])
 
 
 def _why(
-    seer: _Seer, asked_YX3: Picture, asked_RCW: NDArray[np.floating], box: Box | None, hit: Hit | PartHit, path: Path
+    seer: _Seer,
+    asked_YX3: Picture,
+    asked_RCW: NDArray[np.floating],
+    box: Box | None,
+    hit: Hit | PartHit,
+    found: _Found,
 ) -> Picture:
     """Draw what a picture that was looked for and one that was found have in each other."""
-    found_YX3 = _read(path)
-    found_RCW = seer.patches(seer.features.row_of(hit.id), found_YX3)
+    found_RCW = seer.patches(None if hit.is_changed else seer.features.row_of(hit.id), found.picture_YX3)
     shared = explain(asked_RCW, found_RCW)
     tiles = [
-        Tile(_shown(asked_YX3, box, WHY_PX), "looked for"),
-        Tile(_heated(seer, asked_YX3, shared.one_RC, box), "what of it is in the other"),
-        Tile(_shown(found_YX3, _box_of(hit), WHY_PX), hit.picture),
-        Tile(_heated(seer, found_YX3, shared.other_RC, _box_of(hit)), "what of it is in the one looked for"),
+        Tile(_boxed(within(asked_YX3, WHY_PX), asked_YX3.shape, box), "looked for"),
+        Tile(_boxed(_heated(seer, asked_YX3, shared.one_RC), asked_YX3.shape, box), "what of it is in the other"),
+        Tile(_boxed(found.picture_YX3, found.size, _box_of(hit)), hit.picture),
+        Tile(
+            _boxed(_heated(seer, found.picture_YX3, shared.other_RC), found.size, _box_of(hit)),
+            "what of it is in the one looked for",
+        ),
     ]
     subtitle = f"cosine {hit.likeness:.3f} · bright: a patch's best cosine in the other picture, 0 to 1"
     return sheet(tiles, title="Why is this found", subtitle=subtitle, columns=2, side_px=WHY_PX)
 
 
-def _heated(seer: _Seer, picture_YX3: Picture, map_RC: NDArray[np.float32], box: Box | None) -> Picture:
+def _heated(seer: _Seer, picture_YX3: Picture, map_RC: NDArray[np.float32]) -> Picture:
     plan = seer.features.plan
     grid = Grid.of(picture_YX3.shape[:2], patch=plan.patch, side=plan.side)
     canvas_YX3 = within(picture_YX3, WHY_PX)
-    drawn_YX3 = overlay(canvas_YX3, heatmap(map_RC, grid, canvas_YX3.shape[:2], span=(0.0, 1.0), is_smooth=True))
-    return _boxed(drawn_YX3, picture_YX3.shape[:2], box)
-
-
-def _shown(picture_YX3: Picture, box: Box | None, side_px: int) -> Picture:
-    return _boxed(within(picture_YX3, side_px), picture_YX3.shape[:2], box)
+    return overlay(canvas_YX3, heatmap(map_RC, grid, canvas_YX3.shape[:2], span=(0.0, 1.0), is_smooth=True))
 
 
 def _boxed(canvas_YX3: Picture, size: tuple[int, ...], box: Box | None) -> Picture:
@@ -292,14 +323,15 @@ def _boxed(canvas_YX3: Picture, size: tuple[int, ...], box: Box | None) -> Pictu
 
 
 def _box_of(hit: Hit | PartHit) -> Box | None:
-    return hit.box if isinstance(hit, PartHit) else None
+    """Return where a part was found; nowhere in a file that is another one by now."""
+    return hit.box if isinstance(hit, PartHit) and not hit.is_changed else None
 
 
 def _subtitle(features: FeatureSet) -> str:
     return f"set {features.folder.name} · {features.plan.in_words()} · cosine"
 
 
-def _outcome(project: Project, hits: Sequence[Hit | PartHit], made: Sequence[Path]) -> Outcome:
+def _outcome(project: Project, hits: Sequence[Hit | PartHit], made: Sequence[Path], lost: Mapping[str, str]) -> Outcome:
     rows = []
     for hit in hits:
         row = {**dataclasses.asdict(hit), "picture": str(project.pictures_folder / hit.picture)}
@@ -311,6 +343,9 @@ def _outcome(project: Project, hits: Sequence[Hit | PartHit], made: Sequence[Pat
         f"{rank:4}  {hit.likeness:6.3f}  {hit.picture}"
         + (f"  at {','.join(f'{edge:.0f}' for edge in row['box'])}" if isinstance(hit, PartHit) else "")
         + ("  mirrored" if isinstance(hit, PartHit) and hit.is_mirrored else "")
+        + ("  (changed since it was embedded)" if hit.is_changed else "")
         for rank, (hit, row) in enumerate(zip(hits, rows, strict=True), start=1)
     ]
-    return Outcome({"hits": rows, "made": [str(path) for path in made]}, "\n".join(lines) or "Nothing was found.")
+    lines += [f"  not drawn: {path}: {problem}" for path, problem in lost.items()]
+    data = {"hits": rows, "made": [str(path) for path in made], "not_drawn": dict(lost)}
+    return Outcome(data, "\n".join(lines) or "Nothing was found.", EXIT_PARTIAL if lost else 0)

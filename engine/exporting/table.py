@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from engine.errors import BadInput, BadRecipe
 from engine.project import GONE as FILE_GONE
 from engine.project import Picture, Project
-from engine.sets import FAILED, GONE, WAITING, FeatureSet
+from engine.sets import FAILED, GONE, SEEN, WAITING, FeatureSet, hash_words
 
 BLOCK = 8192  # rows held at once: 12 MB at a width of 384
-WHY = {WAITING: "not embedded yet", FAILED: "could not be read", GONE: FILE_GONE}
+WHY = {WAITING: "not embedded yet", SEEN: "changed since it was embedded", FAILED: "could not be read", GONE: FILE_GONE}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell that a spreadsheet would run starts with; OWASP, "CSV injection"."""
 
@@ -66,7 +66,7 @@ class Table:
         """
         known = project.pictures()
         ids_K = np.fromiter((picture.id for picture in known), np.int64, len(known))
-        rows_M = np.flatnonzero(features.is_seen_N & np.isin(features.ids_N, ids_K))
+        rows_M = np.flatnonzero(_is_unchanged(features, known))
         if not len(rows_M):
             raise BadInput(f"No picture of the set '{features.folder.name}' was seen.", "Run: engine embed PROJECT.")
         places_M = np.searchsorted(ids_K, features.ids_N[rows_M])
@@ -105,6 +105,13 @@ class Table:
         labels_M = np.array([picture.label or "" for picture in self.pictures])
         chosen = _stratified(labels_M, at_most, np.random.default_rng(seed))
         return replace(self, rows_M=self.rows_M[chosen], pictures=[self.pictures[i] for i in chosen])
+
+
+def _is_unchanged(features: FeatureSet, known: Sequence[Picture]) -> NDArray[np.bool_]:
+    """Tell which rows are of the pictures of now: in a file that changed since, all places would be wrong."""
+    hashes = {picture.id: hash_words(picture.hash) for picture in known}
+    now_N2 = np.array([hashes.get(number, (0, 0)) for number in features.ids_N.tolist()], np.uint64).reshape(-1, 2)
+    return np.asarray(features.is_seen_N & (features.rows["hash"] == now_N2).all(axis=1))
 
 
 def readable(path: str) -> str:

@@ -55,7 +55,7 @@ from engine.protocol import Noticed, Tell
 from engine.records import read_record, write_record
 from engine.sets import FeatureSet
 from engine.store import replace as put_in_place
-from engine.store import sole_writer, sync_folder
+from engine.store import clear_temporaries, sole_writer, sync_folder
 from engine.timing import Pace
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ def _begin(features: FeatureSet, work: _Work, *, again: bool) -> _Work:
     """Return the work as far as it is known, with its half-made files there, made new where they are of another."""
     folder = features.folder
     for name in (*PARTS.values(), PART, TABLE):
-        for temporary in folder.glob(f".{name}.*.tmp"):  # of a kill while it was written; a graph's is large
-            temporary.unlink()
+        clear_temporaries(folder / name)  # of a graph they are large
     if not again:
         begun = read_record(folder / PART, _Work)
         if begun is not None and begun.is_of(work):

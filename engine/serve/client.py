@@ -7,6 +7,7 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
+from engine import errors
 from engine.errors import BadInput, UserError
 from engine.protocol import Answer, Ask, Failed, Refused, decode, encode
 
@@ -48,6 +49,8 @@ class ServiceProcess:
             match decode(line.decode()):
                 case Answer(id=answered, answer=answer) if answered == number:
                     return answer
-                case Refused(message=message, hint=hint) | Failed(message=message, hint=hint):
+                case Refused(message=message, hint=hint, problem=problem):
+                    raise getattr(errors, problem, UserError)(message, hint)
+                case Failed(message=message, hint=hint):
                     raise BadInput(message, hint)
         raise UserError("The service ended without an answer.", "The reason stands above.")

@@ -97,7 +97,12 @@ class Search:
         pictures = self._project.pictures_of(features.ids_N[ranked].tolist())
         return q.Hits(
             hits=tuple(
-                q.Hit(id=picture.id, picture=picture.path, likeness=best[row])
+                q.Hit(
+                    id=picture.id,
+                    picture=picture.path,
+                    likeness=best[row],
+                    is_changed=not features.is_of(row, picture.hash),
+                )
                 for row, picture in zip(ranked, pictures, strict=True)
             )
         )
@@ -116,6 +121,7 @@ class Search:
                     likeness=part.likeness,
                     box=self._in_pixels(part, (picture.rows or 1, picture.cols or 1)),
                     is_mirrored=part.is_mirrored,
+                    is_changed=not features.is_of(part.row, picture.hash),
                 )
                 for part, picture in zip(found, pictures, strict=True)
             )

@@ -11,12 +11,16 @@ import pytest
 import torch
 
 from engine.commands import embed
+from engine.errors import Stopped
 from engine.images import open_rgb
-from engine.models.weights import load_backbone
+from engine.models.tensor_files import write_tensors
+from engine.models.weights import describe, load_backbone
 from engine.project import Project
+from engine.seeing import embed as seeing_embed
 from engine.seeing.embed import gem, vector_parts
 from engine.seeing.views import normalise, shown
 from engine.sets import FAILED, GONE, SEEN, FeatureSet
+from engine.store import write_atomically
 from engine.terminal import run
 from tests.killing import Killer
 from tests.makers import photo, write_photos
@@ -224,3 +228,64 @@ def test_views_are_whole_patches():
     for view, size in (("crop", (48, 48)), ("square", (48, 48)), ("whole", (48, 64))):
         assert shown(photo(1), view, 50, 8).shape[:2] == size
     assert shown(photo(1, rows=10, cols=4000), "whole", 16, 8).shape[:2] == (16, 64)
+
+
+def test_teacher_and_student_of_one_file_are_two_sets(photos, tmp_path, capsys):
+    backbone = load_backbone("bundled")
+    tensors = {f"teacher.backbone.{name}": tensor for name, tensor in backbone.model.state_dict().items()}
+    tensors |= {f"student.backbone.{name}": 0.5 * tensor for name, tensor in backbone.model.state_dict().items()}
+    path = tmp_path / "both.safetensors"
+    description = describe(backbone.shape, about={}, mean=backbone.mean, std=backbone.std)
+    write_atomically(path, lambda file: write_tensors(file, tensors, description))
+    given = ["embed", str(photos), "--model", str(path), "--device", "cpu", "--quiet"]
+    assert run(given) == 0
+    assert run([*given, "--role", "student"]) == 0
+    teacher, student = (features_of(photos, number) for number in ("1", "2"))
+    assert (teacher.plan.role, student.plan.role) == ("teacher", "student")
+    assert not np.allclose(teacher.vectors_ND, student.vectors_ND)
+
+
+def test_a_picture_that_went_before_it_was_embedded_is_gone_and_not_broken(photos, capsys):
+    assert run(["scan", str(photos), "--quiet"]) == 0
+    (photos / "a/p00.jpg").unlink()
+    capsys.readouterr()
+    assert embedded(capsys, photos)["left_out"] == []
+    assert list(features_of(photos).rows["state"]).count(GONE) == 1
+
+
+def test_a_set_refused_for_want_of_room_is_not_the_one_that_is_meant(photos, capsys, monkeypatch):
+    embedded(capsys, photos)
+    monkeypatch.setattr(embed, "free_bytes", lambda _: 1000)
+    embedded(capsys, photos, "--patches", code=6)
+    assert features_of(photos).folder.name == "0001"
+
+
+def test_a_folder_of_another_set_is_not_written_into(photos, capsys):
+    embedded(capsys, photos)
+    project = photos.with_name("photos.dinoviz")
+    (project / "project.sqlite").unlink()
+    embedded(capsys, photos, "--side", "64")
+    with Project.at(project) as opened:
+        assert opened.features().folder.name == "0002"
+
+
+def test_patches_of_a_picture_that_changed_take_the_place_of_the_old_ones(photos, capsys):
+    embedded(capsys, photos, "--patches", "--side", "48")
+    size = len(features_of(photos).patches_PW)
+    for _ in range(3):
+        (photos / "a/p00.jpg").write_bytes((photos / "b/p01.jpg").read_bytes())
+        (photos / "b/p01.jpg").write_bytes((photos / "b/p03.jpg").read_bytes())
+        (photos / "b/p03.jpg").write_bytes((photos / "a/p02.jpg").read_bytes())
+        embedded(capsys, photos, "--patches", "--side", "48")
+    features = features_of(photos)
+    assert len(features.patches_PW) == size
+    np.testing.assert_array_equal(features.patches_of(0), features.patches_of(7))
+
+
+def test_stop_is_heard_between_batches_and_the_block_is_dropped(photos, capsys, monkeypatch):
+    monkeypatch.setattr(seeing_embed, "TOKENS_OF_CPU", 4 * 36)  # four pictures a batch
+    heard = iter([False, True])
+    monkeypatch.setattr(embed.StopSignal, "is_set", lambda _: next(heard, True))
+    monkeypatch.setattr(embed.StopSignal, "stopped", lambda _: Stopped(2))
+    assert embedded(capsys, photos, code=130) == {"stopped": True, "exit_code": 130}
+    assert len(features_of(photos)) == 0

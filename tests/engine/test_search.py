@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,24 @@ def test_what_cannot_be_searched_is_said(project, capsys, flags, code, words):
     photo = str(photos_of(project)[0])
     said = search(capsys, project, *[flag.replace("{photo}", photo) for flag in flags], code=code)
     assert words in said["error"]
+
+
+def test_what_is_gone_or_changed_since_is_said(project, capsys, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project.parent, copy)
+    moved = copy / "photos.dinoviz"
+    with sqlite3.connect(moved / "project.sqlite") as catalogue:
+        catalogue.execute("UPDATE facts SET value = ? WHERE name = 'pictures'", (str(copy / "photos"),))
+    catalogue.close()
+    one, other, asked = photos_of(moved)[:3]
+    one.unlink()
+    Image.new("RGB", (300, 40), "red").save(other)
+    (copy / "photos/hat/new.jpg").write_bytes(asked.read_bytes())
+    assert run(["scan", str(moved), "--quiet"]) == 0
+    capsys.readouterr()
+    flags = ["--set", "2", "--image", copy / "photos/hat/new.jpg", "-k", "20", "--out", tmp_path / "all.png"]
+    found = search(capsys, moved, *flags, "--why", tmp_path / "why", code=4)
+    assert list(found["not_drawn"]) == [one.relative_to(copy / "photos").as_posix()]
+    assert [hit["picture"] for hit in found["hits"] if hit["is_changed"]] == [str(other)]
+    assert found["hits"][0]["picture"] == str(asked)
+    assert len(found["made"]) == 1 + len(found["hits"]) - 1
