@@ -270,6 +270,10 @@ class Project:
         Raises:
             BadInput: there is none, or none of that name.
         """
+        return FeatureSet(self.folder_of_set(name))
+
+    def folder_of_set(self, name: str | None = None) -> Path:
+        """Return the folder of a set; raises as ``features``."""
         rows = self._database.execute("SELECT id, model FROM sets ORDER BY used DESC, id DESC").fetchall()
         if not rows:
             raise BadInput(
@@ -278,7 +282,7 @@ class Project:
             )
         for number, model in rows:
             if name is None or name == model or (name.isdecimal() and int(name) == number):
-                return FeatureSet(self._set_folder(number))
+                return self._set_folder(number)
         known = ", ".join(f"{number} ({model})" for number, model in sorted(rows))
         raise BadInput(f"The project has no set '{name}'.", f"There are: {known}.")
 

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,12 +26,10 @@ from engine.store import clear_temporaries, replace, sole_writer, write_atomical
 
 T = TypeVar("T")
 
-DIGESTS = "arrays"  # key of a record's JSON beside its fields
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WithArrays:
-    """What a record says of the arrays kept with it: the digest of each, by the name of its file."""
+    """What the JSON of a record holds beside its fields: a digest of each array, by the name of its file."""
 
     arrays: dict[str, str] = field(default_factory=dict)
 
@@ -66,7 +64,8 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 def read_array(path: Path) -> NDArray[Any] | None:
     """Return what ``write_array`` wrote, None where it is not there or damaged."""
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        with path.open("rb") as file:  # np.load would open a ZIP file, too
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, EOFError, ValueError):  # EOFError is of an empty file
         return None
 
@@ -83,8 +82,8 @@ def write_together(record: Path, value: object, arrays: Mapping[Path, NDArray[An
         DiskFull: there is no room; what was there is intact.
     """
     _finish(record, arrays)
-    written = TypeAdapter(type(value)).dump_python(value, mode="json")
-    written[DIGESTS] = {path.name: _digest(array) for path, array in arrays.items()}
+    written = json.loads(TypeAdapter(type(value)).dump_json(value))
+    written |= asdict(_WithArrays(arrays={path.name: _digest(array) for path, array in arrays.items()}))
     try:
         for path, array in arrays.items():
             write_array(_new(path), array)
@@ -98,10 +97,11 @@ def read_together(record: Path, kind: type[T], arrays: Sequence[Path]) -> tuple[
 
     Arrays that the record holds no digest of, as it is older than these, are taken as they are.
     """
-    digests: dict[str, str] | None = None
-    while digests != (digests := _digests(record)):  # once more where it was written anew meanwhile
-        value = read_record(record, kind)
+    while True:
+        digests, value = _digests(record), read_record(record, kind)
         found = [_read_of_digest(path, digests.get(path.name)) for path in arrays]
+        if _digests(record) == digests:  # or else it was written anew meanwhile
+            break
     whole = [array for array in found if array is not None]
     if value is None or len(whole) < len(arrays):
         return None

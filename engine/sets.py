@@ -39,6 +39,7 @@ it in its own aspect."""
 MODEL_PARTS = 2
 """Parts of a path that tell a model from others: ``runs/0001``; those above them are of this computer."""
 
+ROWS = "rows.npy"
 WAITING, SEEN, FAILED, GONE = range(4)
 """States of a row: not seen yet; seen; could not be read; the picture is not in the folder any more."""
 
@@ -127,7 +128,7 @@ class FeatureSet:
             raise BadInput(f"There is no set of features in '{folder}'.", "Make one with: engine embed PROJECT.")
         self.plan = plan
         # A copy, of which the key is made at once: what is made from the set is of what it held when it was opened.
-        self.rows: NDArray[np.void] = np.array(ArrayFile(folder / "rows.npy").read())
+        self.rows: NDArray[np.void] = np.array(ArrayFile(folder / ROWS).read())
         digest = hashlib.blake2b(plan.key.encode(), digest_size=8)
         digest.update(self.rows.data)
         self.key = digest.hexdigest()
@@ -244,7 +245,7 @@ class FeatureWriter:
     def __init__(self, folder: Path, plan: SetPlan) -> None:
         self.folder = folder
         self.plan = plan
-        self._rows = ArrayFile(folder / "rows.npy")
+        self._rows = ArrayFile(folder / ROWS)
         self._vectors = ArrayFile(folder / "vectors.npy")
         self._copies = ArrayFile(folder / "copies.npy")
         self._patches = ArrayFile(folder / "patches.npy") if plan.has_patches else None
@@ -271,7 +272,7 @@ class FeatureWriter:
             ArrayFile.create(folder / "copies.npy", np.float16, (2 * plan.width,))
             if plan.has_patches:
                 ArrayFile.create(folder / "patches.npy", np.float16, (plan.width,))
-            ArrayFile.create(folder / "rows.npy", ROW)
+            ArrayFile.create(folder / ROWS, ROW)
             write_record(folder / "plan.json", plan)
         return cls(folder, plan)
 

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         features = project.features(arguments.set)
         pictures = {picture.id: picture for picture in project.pictures()}
         root = project.pictures_folder
-    found = copies_in(features, pictures, tell, threshold=arguments.threshold)
+    found = copies_in(features, pictures, root, tell, threshold=arguments.threshold)
     told = [_told(number, group, pictures) for number, group in enumerate(found.groups, start=1)]
     shown = [
         group
@@ -143,7 +143,8 @@ def _outcome(
     data = {
         "set": features.folder.name,
         "pictures": found.n_pictures,
-        "without_features": len(features) - found.n_pictures,
+        "without_features": int((~features.is_seen_N).sum()),
+        "not_compared": len(features) - found.n_pictures,
         "threshold": found.threshold,
         "suggested": found.suggested,
         "reason": found.reason,
@@ -173,7 +174,7 @@ def _head(features: FeatureSet, found: Duplicates, told: Sequence[Told], between
         f"  {counted(found.n_pictures, 'picture')} compared; copies from likeness {found.threshold:.3g} on ({how})",
     ]
     if len(features) > found.n_pictures:
-        lines.append(f"  {len(features) - found.n_pictures:,} without features, told by their bytes alone")
+        lines.append(f"  {len(features) - found.n_pictures:,} not compared: without features, or their file is gone")
     if found.threshold == found.suggested and found.whitening != "none":
         lower = MORE * found.suggested
         lines.append(f"  crops and mirror images are less alike; to see more, ask for --threshold {lower:.2g}")

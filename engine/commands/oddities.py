@@ -17,6 +17,7 @@ from engine.project import Picture, Project
 from engine.protocol import Made, Tell
 from engine.provenance import of_set
 from engine.sets import FeatureSet
+from engine.store import sole_writer
 
 OUTLIERS_NAMED = 5
 SUSPECTS_DRAWN = 128  # two sheets; the CSV has all
@@ -45,8 +46,10 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         root, labels = project.pictures_folder, project.labels()
     with StopSignal() as stop:
         table = neighbours_of(features, tell, stop)
-    found = find_oddities(features, table, labels, _copies(features, pictures, tell), tell)
-    keep_oddities(features, found)
+    copies = _copies(features, pictures, root, tell)
+    with sole_writer(features.folder, "writes the set"):
+        found = find_oddities(features, table, labels, copies, tell)
+        keep_oddities(features, found)
     sheets = _write(arguments.write, features, found, pictures, root, tell) if arguments.write else None
     data = {
         "set": features.folder.name,
@@ -57,12 +60,17 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     return Outcome(data, "\n".join([str(features.folder), *_in_words(found, pictures, sheets)]))
 
 
-def _copies(features: FeatureSet, pictures: Mapping[int, Picture], tell: Tell) -> Duplicates:
-    """Return the duplicates that were found last, or find them."""
+def _copies(features: FeatureSet, pictures: Mapping[int, Picture], root: Path, tell: Tell) -> Duplicates:
+    """Return the duplicates that were found last, or find them.
+
+    Those that were found from a higher likeness than the suggested one are too few. They stay kept, as they were asked
+    for.
+    """
     try:
-        return read_duplicates(features)
+        kept = read_duplicates(features)
     except BadInput:
-        return copies_in(features, pictures, tell)
+        return copies_in(features, pictures, root, tell)
+    return kept if kept.threshold <= kept.suggested else copies_in(features, pictures, root, tell, is_kept=False)
 
 
 def _listed(found: Oddities) -> list[int]:

@@ -4,7 +4,7 @@ Arrays in, arrays out: uint8 RGB, height before width, on white. nothing here to
 It draws with NumPy, OpenCV and Pillow alone, so that a process that makes maps needs no plotting library and no torch.
 
 Letters after a name are its axes:
-    S points · G groups · Y X pixels · 2 the plane, x before y · 3 colours, RGB
+    S points · G groups · M pairs · Y X pixels · 2 the plane, x before y · 3 colours, RGB
 """
 
 import functools
@@ -56,6 +56,7 @@ then, where 1.3 cannot be read and WCAG 2.1 asks for 3 of large letters."""
 CELL_PX, SMOOTHED_CELLS = 20, 2.5
 """Where a group is densest: counts in cells a little less high than a name, smoothed over two or three of them, as a
 few points that happen to lie close together are no middle."""
+NEAR = 1 + 1e-9  # boxes by which two may be apart and still overlap, and a little for rounding
 ROUNDS, PUSH = 300, 0.3
 """Pushing boxes apart. Each of two is moved by less than half of what they overlap, as it is pushed from other sides,
 too. After so many rounds boxes made up by lot overlap by 0.01 px where they are 30, 6 px where 100, 17 where 300."""
@@ -305,21 +306,26 @@ def class_chart(
 
 
 def _apart(at_G2: NDArray[np.float64], box_2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Push boxes apart, along the axis on which they overlap least, until none covers another or rounds are over."""
+    """Push boxes apart, along the axis on which they overlap least, until none covers another or rounds are over.
+
+    Only boxes that are near are compared: of 10,000 classes there are 50 million pairs.
+    """
+    from scipy.spatial import KDTree
+
     at_G2 = at_G2.copy()
     for _ in range(ROUNDS):
-        apart_GG2 = at_G2[:, None] - at_G2[None]
-        over_GG2 = box_2 - np.abs(apart_GG2)
-        is_over_GG = (over_GG2 > 0).all(axis=2) & ~np.eye(len(at_G2), dtype=bool)
-        if not is_over_GG.any():
+        firsts_M, seconds_M = KDTree(at_G2 / box_2).query_pairs(NEAR, p=np.inf, output_type="ndarray").T
+        apart_M2 = at_G2[firsts_M] - at_G2[seconds_M]
+        over_M2 = box_2 - np.abs(apart_M2)
+        is_over_M = (over_M2 > 0).all(axis=1)
+        if not is_over_M.any():
             break
-        axis_GG = over_GG2.argmin(axis=2)
+        axis_M = over_M2.argmin(axis=1)
         for axis in (0, 1):
-            # Of equal places the one that comes first goes to the left or up.
-            order = np.sign(np.arange(len(at_G2))[:, None] - np.arange(len(at_G2))[None])
-            sign_GG = np.where(apart_GG2[..., axis] == 0, order, np.sign(apart_GG2[..., axis]))
-            push_GG = np.where(is_over_GG & (axis_GG == axis), sign_GG * over_GG2[..., axis] * PUSH, 0)
-            at_G2[:, axis] += push_GG.sum(axis=1)
+            # Of equal places the one that comes first goes to the left or up; the numbers of a pair ascend.
+            sign_M = np.where(apart_M2[:, axis] > 0, 1, -1)
+            push_M = np.where(is_over_M & (axis_M == axis), sign_M * over_M2[:, axis] * PUSH, 0)
+            at_G2[:, axis] += np.bincount(firsts_M, push_M, len(at_G2)) - np.bincount(seconds_M, push_M, len(at_G2))
     return at_G2
 
 

@@ -2,14 +2,15 @@
 
     sets/0001/
       map-classes.npy    (C, 2) float32
-      map-classes.json   names, counts, exemplars and how it was made; written last
+      map-classes.json   names, counts, exemplars and how it was made
+
+Both are the old ones or the new ones: see `engine.records.write_together`.
 
 Letters after a name are its axes:
     N rows of the set · L rows with a label · B rows of a block · C classes · D width of a vector · K components ·
     k neighbours · 2 the plane
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 
 from engine.errors import BadInput, BadRecipe
 from engine.finding.aligning import lay_onto
-from engine.finding.labels import label_codes
+from engine.finding.labels import key_with_labels, label_codes
 from engine.finding.maps import clamped
 from engine.finding.projections import NEIGHBOURS_PER_PERPLEXITY, Tsne, affinities, start_of_tsne
 from engine.finding.vectors import BLOCK_BYTES
 from engine.protocol import Tell
-from engine.records import read_array, read_record, write_array, write_record
+from engine.records import read_together, write_together
 from engine.sets import FeatureSet
+from engine.store import sole_writer
 from engine.timing import Pace
 
 RECORD, POSITIONS = "map-classes.json", "map-classes.npy"
@@ -83,21 +85,16 @@ def read_class_map(features: FeatureSet, labels: Mapping[int, str]) -> ClassMap:
     found = _kept(features)
     if found is None:
         raise features.lacking("map of classes", REMAKE)
-    if found.about.made_from != _key(features, labels):
+    if found.about.made_from != key_with_labels(features, labels):
         raise BadInput("The map of classes is out of date: pictures or labels changed.", f"Make it again: {REMAKE}")
     return found
 
 
 def _kept(features: FeatureSet) -> ClassMap | None:
-    about = read_record(features.folder / RECORD, ClassMapAbout)
-    positions_C2 = read_array(features.folder / POSITIONS)
-    if about is None or positions_C2 is None or len(positions_C2) != len(about.names):
+    found = read_together(features.folder / RECORD, ClassMapAbout, [features.folder / POSITIONS])
+    if found is None or len(found[1][0]) != len(found[0].names):
         return None
-    return ClassMap(about, positions_C2)
-
-
-def _key(features: FeatureSet, labels: Mapping[int, str]) -> str:
-    return hashlib.blake2b(repr((features.key, sorted(labels.items()))).encode(), digest_size=8).hexdigest()
+    return ClassMap(found[0], *found[1])
 
 
 def make_class_map(
@@ -126,6 +123,8 @@ def make_class_map(
     Raises:
         BadInput: there are fewer than `LEAST` classes.
         BadRecipe: a value is out of its range.
+        Busy: another process writes the set.
+        DiskFull: there is no room; the map before is intact.
 
     Source: DINO, Caron et al. 2021, appendix H.
     """
@@ -141,22 +140,23 @@ def make_class_map(
     perplexity, notices = clamped(perplexity, PERPLEXITY, len(names) - 1, "classes", len(names))
     for notice in notices:
         tell(notice)
-    means_CD, counts_C = _class_means(features, codes_N, len(names))
-    reduced_CK = _reduced(means_CD)
-    positions_C2, step, divergence = _laid_out(reduced_CK, perplexity, steps, seed, tell, should_stop)
-    about = ClassMapAbout(
-        made_from=_key(features, labels),
-        names=tuple(names),
-        counts=tuple(int(count) for count in counts_C),
-        nearest=tuple(int(features.ids_N[row]) for row in _nearest_to(means_CD, features, codes_N)),
-        perplexity=perplexity,
-        components=reduced_CK.shape[1],
-        steps=steps,
-        step=step,
-        seed=seed,
-        divergence=divergence,
-    )
-    return _keep(features, about, _onto_the_last(features, names, positions_C2))
+    with sole_writer(features.folder, "writes the set"):
+        means_CD, counts_C = _class_means(features, codes_N, len(names))
+        reduced_CK = _reduced(means_CD)
+        positions_C2, step, divergence = _laid_out(reduced_CK, perplexity, steps, seed, tell, should_stop)
+        about = ClassMapAbout(
+            made_from=key_with_labels(features, labels),
+            names=tuple(names),
+            counts=tuple(int(count) for count in counts_C),
+            nearest=tuple(int(features.ids_N[row]) for row in _nearest_to(means_CD, features, codes_N)),
+            perplexity=perplexity,
+            components=reduced_CK.shape[1],
+            steps=steps,
+            step=step,
+            seed=seed,
+            divergence=divergence,
+        )
+        return _keep(features, about, _onto_the_last(features, names, positions_C2))
 
 
 def _onto_the_last(features: FeatureSet, names: list[str], positions_C2: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -169,9 +169,7 @@ def _onto_the_last(features: FeatureSet, names: list[str], positions_C2: NDArray
 
 
 def _keep(features: FeatureSet, about: ClassMapAbout, positions_C2: NDArray[np.float32]) -> ClassMap:
-    (features.folder / RECORD).unlink(missing_ok=True)
-    write_array(features.folder / POSITIONS, positions_C2)
-    write_record(features.folder / RECORD, about)
+    write_together(features.folder / RECORD, about, {features.folder / POSITIONS: positions_C2})
     return ClassMap(about, positions_C2)
 
 

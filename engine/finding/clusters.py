@@ -2,7 +2,9 @@
 
     sets/0001/
       clusters-kmeans.npy    (N,) int32, number of each picture's cluster, -1 for none
-      clusters-kmeans.json   sizes, exemplars and how they were made; written last
+      clusters-kmeans.json   sizes, exemplars and how they were made
+
+Both are the old ones or the new ones: see `engine.records.write_together`.
 
 K-means puts every picture into one of K clusters. HDBSCAN finds out itself how many there are and leaves out pictures
 between them. Both see the features brought to length 1, in their first 50 principal components. Clusters are numbered
@@ -23,8 +25,9 @@ from engine.errors import BadInput, BadRecipe
 from engine.finding.faiss_files import one_thread
 from engine.finding.projections import principal_components, projected
 from engine.protocol import Noticed, Tell
-from engine.records import read_array, write_array, write_record
+from engine.records import read_together, write_together
 from engine.sets import FeatureSet
+from engine.store import sole_writer
 from engine.timing import Pace
 
 Method = Literal["kmeans", "hdbscan"]
@@ -95,11 +98,12 @@ def read_clusters(features: FeatureSet, method: Method) -> Clusters:
         BadInput: there are none, or they are of other features than the set holds now.
     """
     what, remake = f"clustering by {method}", f"engine clusters PROJECT --method {method}"
-    about = features.made(f"clusters-{method}.json", ClustersAbout, what, remake)
-    numbers_N = read_array(features.folder / f"clusters-{method}.npy")
-    if numbers_N is None or len(numbers_N) != len(features):
+    features.made(f"clusters-{method}.json", ClustersAbout, what, remake)
+    name = f"clusters-{method}"
+    found = read_together(features.folder / f"{name}.json", ClustersAbout, [features.folder / f"{name}.npy"])
+    if found is None or len(found[1][0]) != len(features):
         raise features.lacking(what, remake)
-    return Clusters(about, numbers_N)
+    return Clusters(found[0], *found[1])
 
 
 def make_clusters(
@@ -124,9 +128,28 @@ def make_clusters(
     Raises:
         BadInput: there are too few pictures.
         BadRecipe: a value is out of its range.
+        Busy: another process writes the set.
+        DiskFull: there is no room; the clusters before are intact.
     """
     rows_S = np.flatnonzero(features.is_seen_N)
     smallest = _settled(len(rows_S), number, smallest)
+    with sole_writer(features.folder, "writes the set"):
+        about, numbers_S = _made(features, rows_S, method, number, smallest, seed, tell)
+        numbers_N = np.full(len(features), -1, np.int32)
+        numbers_N[rows_S] = numbers_S
+        return _keep(features, about, numbers_N)
+
+
+def _made(
+    features: FeatureSet,
+    rows_S: NDArray[np.intp],
+    method: Method,
+    number: int | None,
+    smallest: int,
+    seed: int,
+    tell: Tell,
+) -> tuple[ClustersAbout, NDArray[np.int32]]:
+    """Return how clusters were made, and the cluster of each row that was seen."""
     components = principal_components(features.vectors_ND, rows_S, min(COMPONENTS, features.plan.dimensions))
     points_SD = projected(features.vectors_ND, rows_S, components)
     found = _kmeans(points_SD, number, seed, tell) if method == "kmeans" else _hdbscan(points_SD, smallest, seed, tell)
@@ -146,9 +169,7 @@ def make_clusters(
         n_sample=found.n_sample,
         clusters=_described(points_SD, numbers_S, features.ids_N[rows_S], seed),
     )
-    numbers_N = np.full(len(features), -1, np.int32)
-    numbers_N[rows_S] = numbers_S
-    return _keep(features, about, numbers_N)
+    return about, numbers_S
 
 
 def _settled(n: int, number: int | None, smallest: int | None) -> int:
@@ -165,9 +186,7 @@ def _settled(n: int, number: int | None, smallest: int | None) -> int:
 
 def _keep(features: FeatureSet, about: ClustersAbout, numbers_N: NDArray[np.int32]) -> Clusters:
     name = f"clusters-{about.method}"
-    (features.folder / f"{name}.json").unlink(missing_ok=True)
-    write_array(features.folder / f"{name}.npy", numbers_N)
-    write_record(features.folder / f"{name}.json", about)
+    write_together(features.folder / f"{name}.json", about, {features.folder / f"{name}.npy": numbers_N})
     return Clusters(about, numbers_N)
 
 

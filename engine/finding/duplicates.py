@@ -11,7 +11,7 @@ Letters after a name are its axes:
     S pictures that were seen · E links between pictures
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ from engine.finding.neighbours import NeighbourTable
 from engine.finding.vectors import normalised
 from engine.protocol import Tell
 from engine.records import write_record
-from engine.sets import FAILED, SEEN, FeatureSet
+from engine.sets import FeatureSet
 from engine.timing import Pace
 
 FILE = "duplicates.json"
@@ -116,7 +116,7 @@ class Duplicates:
 
     Args:
         made_from: key of the set.
-        n_pictures: that were compared.
+        n_pictures: that were compared: seen, and not left out.
         threshold: likeness from which pictures are copies.
         suggested: the threshold that the set itself suggests.
         reason: of the suggestion.
@@ -140,6 +140,7 @@ def find_duplicates(
     tell: Tell,
     *,
     threshold: float | None = None,
+    left_out: Collection[int] = (),
 ) -> Duplicates:
     """Find the groups of copies of a set.
 
@@ -149,6 +150,7 @@ def find_duplicates(
         pixels: size of each picture by its id; the largest of a group is worth keeping.
         tell: is told the progress.
         threshold: likeness from which pictures are copies, in (0, 1]; the suggested one where absent.
+        left_out: ids of pictures that are not compared, as their files cannot be used any more.
 
     Raises:
         BadRecipe: the threshold is outside its range.
@@ -156,18 +158,19 @@ def find_duplicates(
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise BadRecipe(f"The threshold {threshold:g} is not a likeness.", "Name one above 0 and up to 1, such as 0.8.")
-    first_N = first_of_equal_files(features)
+    is_compared_N = features.is_seen_N & ~np.isin(features.ids_N, list(left_out))
+    first_N = first_of_equal_files(features, is_compared_N)
     whitening = learn_whitening(features, tell)
-    firsts_M, seconds_M = _candidate_pairs(features, table, first_N)
+    firsts_M, seconds_M = _candidate_pairs(is_compared_N, table, first_N)
     likeness_M = _compared(features, whitening, firsts_M, seconds_M, tell)
-    n_pictures = int((features.is_seen_N & (first_N == np.arange(len(features)))).sum())
+    n_pictures = int((is_compared_N & (first_N == np.arange(len(features)))).sum())
     suggested, reason = suggest_threshold(likeness_M, n_pictures, whitening.how)
     chosen = suggested if threshold is None else threshold
     is_link_M = likeness_M >= chosen
     links = _Links(firsts_M[is_link_M], seconds_M[is_link_M], likeness_M[is_link_M])
     return Duplicates(
         made_from=features.key,
-        n_pictures=int(features.is_seen_N.sum()),
+        n_pictures=int(is_compared_N.sum()),
         threshold=chosen,
         suggested=suggested,
         reason=reason,
@@ -177,7 +180,7 @@ def find_duplicates(
 
 
 def keep_duplicates(features: FeatureSet, found: Duplicates) -> None:
-    """Write the groups into the folder of the set.
+    """Write the groups into the folder of the set, whose lock is held.
 
     Raises:
         DiskFull: there is no room.
@@ -194,15 +197,14 @@ def read_duplicates(features: FeatureSet) -> Duplicates:
     return features.made(FILE, Duplicates, "list of duplicates", "engine duplicates PROJECT")
 
 
-def first_of_equal_files(features: FeatureSet) -> NDArray[np.intp]:
+def first_of_equal_files(features: FeatureSet, is_compared_N: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return, for each row, the first row whose file has the same bytes: (N,); itself where it is the only one.
 
-    Files that could not be read count too; pictures that are gone, or were never looked at, do not.
+    Rows that are not compared are neither the first nor a copy of another.
     """
-    state, hashes_N2 = features.rows["state"], np.ascontiguousarray(features.rows["hash"])
-    has_file_N = np.isin(state, (SEEN, FAILED)) & hashes_N2.any(axis=1)
+    hashes_N2 = np.ascontiguousarray(features.rows["hash"])
     first_N = np.arange(len(features))
-    rows_S = np.flatnonzero(has_file_N)
+    rows_S = np.flatnonzero(is_compared_N & hashes_N2.any(axis=1))
     _, firsts, which_S = np.unique(hashes_N2[rows_S], axis=0, return_index=True, return_inverse=True)
     first_N[rows_S] = rows_S[firsts[which_S.reshape(-1)]]
     return first_N
@@ -264,15 +266,15 @@ def _shrunk_whitening(copies_SD: NDArray[np.float64]) -> Whitening:
 
 
 def _candidate_pairs(
-    features: FeatureSet, table: NeighbourTable, first_N: NDArray[np.intp]
+    is_compared_N: NDArray[np.bool_], table: NeighbourTable, first_N: NDArray[np.intp]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the pairs worth comparing, lower row first, each once; of equal files only the first takes part."""
-    n = len(features)
+    n = len(first_N)
     keys = [np.empty(0, np.int64)]
     for start in range(0, n, ROWS_AT_ONCE):
         near_Bk = np.asarray(table.rows_Nk[start : start + ROWS_AT_ONCE, :CANDIDATES])
         own_Bk = np.broadcast_to(first_N[start : start + len(near_Bk), None], near_Bk.shape)
-        is_there_Bk = near_Bk >= 0
+        is_there_Bk = (near_Bk >= 0) & is_compared_N[near_Bk] & is_compared_N[start : start + len(near_Bk), None]
         own, near = own_Bk[is_there_Bk], first_N[near_Bk[is_there_Bk]]
         keys.append(np.unique((np.minimum(own, near) * n + np.maximum(own, near))[own != near]))
     key_M = np.unique(np.concatenate(keys))

@@ -54,8 +54,8 @@ from engine.finding.vectors import normalised, without_self
 from engine.protocol import Noticed, Tell
 from engine.records import read_record, write_record
 from engine.sets import FeatureSet
-from engine.store import replace as put_in_place
 from engine.store import clear_temporaries, sole_writer, sync_folder
+from engine.store import replace as put_in_place
 from engine.timing import Pace
 
 if TYPE_CHECKING:

@@ -3,7 +3,9 @@
     sets/0001/
       map-tsne.npy         (N, 2) float32, one row a picture; NaN where it was not seen
       map-tsne.rows.npy    which picture of what contents each row was when the map was made
-      map-tsne.json        how it was made; taken away first and written last, without it the others do not count
+      map-tsne.json        how it was made, and digests of the two others
+
+All three are the old ones or the new ones, whatever cuts the writing off: see `engine.records.write_together`.
 
 Letters after a name are its axes:
     N rows of the set · S rows that are on the map · 2 the plane
@@ -11,15 +13,16 @@ Letters after a name are its axes:
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import MAP_METHODS
-from engine.errors import BadInput
+from engine.errors import BadInput, Diverged
 from engine.finding.faithfulness import Faithfulness
-from engine.records import read_array, read_record, write_array, write_record
+from engine.records import read_together, write_together
 from engine.sets import FeatureSet
 
 Method = Literal["tsne", "umap", "pca"]
@@ -110,12 +113,15 @@ def read_any_map(features: FeatureSet, method: Method) -> PictureMap:
     Raises:
         BadInput: there is none, or not all of it.
     """
-    about = read_record(features.folder / f"map-{method}.json", MapAbout)
-    positions_N2 = read_array(features.folder / f"map-{method}.npy")
-    rows = read_array(features.folder / f"map-{method}.rows.npy")
-    if about is None or positions_N2 is None or rows is None or len(positions_N2) != len(rows):
+    found = read_together(features.folder / f"map-{method}.json", MapAbout, _arrays(features, method))
+    if found is None or len({len(array) for array in found[1]}) > 1:
         raise features.lacking(*_named(method))
-    return PictureMap(about, positions_N2, rows)
+    return PictureMap(found[0], *found[1])
+
+
+def _arrays(features: FeatureSet, method: Method) -> tuple[Path, Path]:
+    """Return where positions and rows are."""
+    return features.folder / f"map-{method}.npy", features.folder / f"map-{method}.rows.npy"
 
 
 def _named(method: Method) -> tuple[str, str]:
@@ -134,19 +140,29 @@ def current_map(features: FeatureSet, plan: MapPlan) -> PictureMap | None:
 
 
 def keep_map(features: FeatureSet, about: MapAbout, positions_N2: NDArray[np.float32]) -> PictureMap:
-    """Write a map into the folder of its set, in the place of the one before.
+    """Write a map into the folder of its set, whose lock is held, in the place of the one before.
 
     Raises:
-        DiskFull: there is no room.
+        DiskFull: there is no room; the one before is intact.
     """
-    name = f"map-{about.plan.method}"
+    method = about.plan.method
     rows = np.empty(len(features), MAP_ROW)
     rows["id"], rows["hash"] = features.rows["id"], features.rows["hash"]
-    (features.folder / f"{name}.json").unlink(missing_ok=True)
-    write_array(features.folder / f"{name}.npy", positions_N2)
-    write_array(features.folder / f"{name}.rows.npy", rows)
-    write_record(features.folder / f"{name}.json", about)
+    arrays = dict(zip(_arrays(features, method), (positions_N2, rows), strict=True))
+    write_together(features.folder / f"map-{method}.json", about, arrays)
     return PictureMap(about, positions_N2, rows)
+
+
+def check_finite(positions_S2: NDArray[np.float32], method: Method) -> None:
+    """Refuse positions that nobody could draw, before they take the place of good ones.
+
+    Raises:
+        Diverged: some are not finite.
+    """
+    n = int((~np.isfinite(positions_S2).all(axis=1)).sum())
+    if n:
+        text = f"The {MAP_METHODS[method].title} map went wrong: {n:,} positions are not finite; it is not kept."
+        raise Diverged(text, "Try another --seed.")
 
 
 def spread(features: FeatureSet, rows_S: NDArray[np.intp], positions_S2: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from engine.catalogue import MAP_METHODS
 from engine.errors import BadInput, BadRecipe, Stopped
 from engine.finding.aligning import laid_onto
 from engine.finding.faithfulness import faithfulness
-from engine.finding.map_files import MapAbout, MapPlan, Method, PictureMap, keep_map, spread
+from engine.finding.map_files import MapAbout, MapPlan, Method, PictureMap, check_finite, keep_map, spread
 from engine.finding.neighbours import NeighbourTable
 from engine.finding.projections import (
     NEIGHBOURS_PER_PERPLEXITY,
@@ -45,7 +45,7 @@ from engine.finding.projections import (
 from engine.protocol import Noticed, Tell
 from engine.records import write_array
 from engine.sets import FeatureSet
-from engine.store import write_atomically
+from engine.store import sole_writer, write_atomically
 from engine.timing import Pace
 
 if TYPE_CHECKING:
@@ -153,9 +153,27 @@ def make_map(
         again: begin anew also where there is something to go on with.
 
     Raises:
-        DiskFull: there is no room.
+        Busy: another process writes the set.
+        DiskFull: there is no room; the map before is intact.
+        Diverged: positions are not finite; the map before is intact.
         Stopped: UMAP was asked to stop, which keeps nothing of it.
     """
+    with sole_writer(features.folder, "writes the set"):  # all the time, as the positions so far are written, too
+        return _make_map(features, table, plan, tell, should_stop, threads, labels_N, onto, again=again)
+
+
+def _make_map(
+    features: FeatureSet,
+    table: NeighbourTable | None,
+    plan: MapPlan,
+    tell: Tell,
+    should_stop: Callable[[], bool],
+    threads: int,
+    labels_N: NDArray[np.int32] | None,
+    onto: tuple[str, PictureMap] | None,
+    *,
+    again: bool,
+) -> PictureMap:
     rows_S = np.flatnonzero(features.is_seen_N)
     if again and plan.method == "tsne":
         _state_path(features).unlink(missing_ok=True)
@@ -173,6 +191,7 @@ def make_map(
         case "tsne":
             positions_S2, step, divergence = _tsne(work, scores_S2)
             about = replace(about, step=step, divergence=divergence)
+    check_finite(positions_S2, plan.method)
     labels_S = None if labels_N is None else labels_N[rows_S]
     about = replace(about, measures=faithfulness(features.vectors_ND, rows_S, positions_S2, labels_S, seed=plan.seed))
     made = keep_map(features, about, spread(features, rows_S, positions_S2))

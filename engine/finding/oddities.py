@@ -14,16 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import BadInput
 from engine.finding.duplicates import Duplicates
-from engine.finding.labels import label_codes
+from engine.finding.labels import key_with_labels, label_codes
 from engine.finding.neighbours import NeighbourTable
 from engine.finding.vectors import normalised, unit_blocks
 from engine.protocol import Tell
-from engine.records import write_record
+from engine.records import read_record, write_record
 from engine.sets import FeatureSet
 from engine.timing import Pace
 
 FILE = "oddities.json"
+REMAKE = "engine oddities PROJECT"
 
 APART_FROM = 20
 """A picture is as isolated as its 20th neighbour is far: up to 20 strangers of one kind do not hide each other. Of
@@ -39,6 +41,7 @@ TEMPERATURE = 0.07  # of the votes; eval_knn.py, as in the accuracy that embeddi
 PROTOTYPES = 6  # of a class, the most central one first
 SAMPLED = 2000  # pictures of a class among which prototypes are sought: every pair of them is compared
 ROWS_AT_ONCE = 8192
+SHARES_AT_ONCE = 1 << 22  # numbers, rows by classes, some copies of which are held: 32 MB each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +132,7 @@ def find_oddities(
     outliers, n_standing_out = find_outliers(features, table)
     votes = _judged(features, table, classes, tell)
     return Oddities(
-        made_from=features.key,
+        made_from=key_with_labels(features, labels),
         n_pictures=int(features.is_seen_N.sum()),
         n_standing_out=n_standing_out,
         outliers=outliers,
@@ -140,7 +143,7 @@ def find_oddities(
 
 
 def keep_oddities(features: FeatureSet, found: Oddities) -> None:
-    """Write the lists into the folder of the set.
+    """Write the lists into the folder of the set, whose lock is held.
 
     Raises:
         DiskFull: there is no room.
@@ -148,13 +151,18 @@ def keep_oddities(features: FeatureSet, found: Oddities) -> None:
     write_record(features.folder / FILE, found)
 
 
-def read_oddities(features: FeatureSet) -> Oddities:
+def read_oddities(features: FeatureSet, labels: Mapping[int, str]) -> Oddities:
     """Return the lists that were made last: for the window.
 
     Raises:
-        BadInput: there are none, or they are of other features than the set holds now.
+        BadInput: there are none, or they are of other features or labels than now.
     """
-    return features.made(FILE, Oddities, "list of oddities", "engine oddities PROJECT")
+    found = read_record(features.folder / FILE, Oddities)
+    if found is None:
+        raise features.lacking("list of oddities", REMAKE)
+    if found.made_from != key_with_labels(features, labels):
+        raise BadInput("The list of oddities is out of date: pictures or labels changed.", f"Make it again: {REMAKE}")
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,8 +211,9 @@ def _judged(features: FeatureSet, table: NeighbourTable, classes: _Classes, tell
     if len(classes.names) < 2:
         return votes
     pace = Pace("judging labels", n, "pictures", tell)
-    for start in range(0, n, ROWS_AT_ONCE):
-        block = slice(start, min(start + ROWS_AT_ONCE, n))
+    step = min(ROWS_AT_ONCE, max(1, SHARES_AT_ONCE // len(classes.names)))
+    for start in range(0, n, step):
+        block = slice(start, min(start + step, n))
         share_BC, n_voters_B = _shares(table, classes, block)
         own_B = classes.of_N[block]
         is_judged_B = (own_B >= 0) & (n_voters_B >= FEWEST_VOTERS)

@@ -13,7 +13,7 @@ from engine.catalogue import MAP_METHODS
 from engine.errors import BadInput
 from engine.finding.aligning import centred, in_common, turn
 from engine.finding.faithfulness import faithfulness
-from engine.finding.map_files import Method, PictureMap, keep_map, read_any_map, spread
+from engine.finding.map_files import Method, PictureMap, check_finite, keep_map, read_any_map, spread
 from engine.finding.projections import (
     NEIGHBOURS_PER_PERPLEXITY,
     PLACE_PERPLEXITY,
@@ -23,6 +23,7 @@ from engine.finding.projections import (
     principal_components,
 )
 from engine.sets import FeatureSet
+from engine.store import sole_writer
 
 
 def place(
@@ -37,7 +38,17 @@ def place(
 
     Raises:
         BadInput: there is no map, or none of its pictures is left.
+        Busy: another process writes the set.
+        DiskFull: there is no room; the map is intact.
+        Diverged: positions are not finite; the map is intact.
     """
+    with sole_writer(features.folder, "writes the set"):
+        return _place(features, method, threads, labels_N)
+
+
+def _place(
+    features: FeatureSet, method: Method, threads: int, labels_N: NDArray[np.int32] | None
+) -> tuple[PictureMap, int]:
     old = read_any_map(features, method)
     stay_S, come_Q, positions_S2 = _sorted_out(features, old)
     if not len(stay_S):
@@ -49,6 +60,7 @@ def place(
     if len(come_Q):
         positions_N2[come_Q] = _placed(features, method, stay_S, come_Q, positions_S2, threads)
     rows_S = np.flatnonzero(features.is_seen_N)
+    check_finite(positions_N2[rows_S], method)
     measures = faithfulness(
         features.vectors_ND, rows_S, positions_N2[rows_S], None if labels_N is None else labels_N[rows_S]
     )

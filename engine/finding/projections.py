@@ -31,8 +31,9 @@ EXAGGERATION = 12.0
 MOMENTUM = 0.8
 """openTSNE's defaults, which follow Belkina et al. 2019, Nature Communications 10:5415."""
 NEIGHBOURS_PER_PERPLEXITY = 3  # van der Maaten 2014, JMLR 15:3221, section 4.1
-UMAP_SPREAD, UMAP_MIN_DISTANCE, UMAP_NEGATIVES, UMAP_START = 1.0, 0.1, 5, 10.0
-"""umap-learn's defaults: how far and how near points lie, negative samples an edge, half the width of the start."""
+UMAP_SPREAD, UMAP_MIN_DISTANCE, UMAP_NEGATIVES, UMAP_START, UMAP_NOISE = 1.0, 0.1, 5, 10.0, 1e-4
+"""umap-learn's defaults: how far and how near points lie, negative samples an edge, half the width of the start and the
+standard deviation of the noise on it."""
 GRID_FROM = 10_000  # points from which openTSNE's interpolation on a grid is quicker than its tree
 PLACE_PERPLEXITY, PLACE_ITERATIONS, PLACE_RATE, PLACE_EXAGGERATION, PLACE_GRADIENT = 5.0, 250, 0.1, 1.5, 0.25
 """Defaults of openTSNE's ``TSNEEmbedding.transform``."""
@@ -238,7 +239,10 @@ def lay_out_umap(
     far_Sk = np.concatenate([np.zeros((len(near_Sk), 1), np.float32), distances_Sk], axis=1)
     graph, _, _ = umap.fuzzy_simplicial_set(scores_S2, near_Sk.shape[1], random, "cosine", {}, near_Sk, far_Sk)
     a, b = umap.find_ab_params(UMAP_SPREAD, UMAP_MIN_DISTANCE)
-    start_S2 = umap.noisy_scale_coords(scores_S2, random, max_coord=UMAP_START)
+    if float(np.abs(scores_S2).max()) > np.finfo(np.float32).eps:
+        start_S2 = umap.noisy_scale_coords(scores_S2, random, max_coord=UMAP_START)
+    else:  # of unit vectors that differ by less than they are rounded
+        start_S2 = random.normal(scale=UMAP_NOISE, size=scores_S2.shape).astype(np.float32)
     positions_S2, _ = umap.simplicial_set_embedding(
         scores_S2,
         graph,

@@ -19,7 +19,7 @@ from engine.finding.searching import Searcher, open_searcher
 from engine.finding.vectors import normalised
 from engine.project import Project
 from engine.seeing.grid import Grid, box_in_pixels
-from engine.sets import FeatureSet
+from engine.sets import ROWS, FeatureSet
 from engine.templates import Templates
 
 
@@ -46,6 +46,7 @@ class Search:
     def __init__(self, project: Project, name: str | None) -> None:
         self._project = project
         self._name = name
+        self._opened_at = self._stamp()
         self._opened = _Opened(project.features(name))
 
     def answer(self, question: object) -> object:
@@ -70,10 +71,16 @@ class Search:
         """Nothing here breaks for good."""
 
     def _follow(self) -> None:
-        """Open the set anew where it has changed since."""
-        now = self._project.features(self._name)
-        if (now.folder, now.key) != (self._opened.features.folder, self._opened.features.key):
-            self._opened = _Opened(now)
+        """Open the set anew where it has changed since, or another one is meant."""
+        stamp = self._stamp()
+        if stamp != self._opened_at:
+            self._opened, self._opened_at = _Opened(self._project.features(self._name)), stamp
+
+    def _stamp(self) -> tuple[Path, int, int]:
+        """Return which set is meant, and when its rows were written; reading them would take longer than a search."""
+        folder = self._project.folder_of_set(self._name)
+        rows = (folder / ROWS).stat()
+        return folder, rows.st_mtime_ns, rows.st_size
 
     def _similar(self, question: q.Similar) -> q.Hits:
         features = self._opened.features
@@ -141,10 +148,15 @@ def _vectors(path: Path | None, features: FeatureSet) -> Sequence[NDArray[np.flo
     if path is None:
         return []
     try:
-        vectors_QD = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as problem:
-        raise BadInput(f"'{path}' holds no vectors: {problem}.") from problem
+        with path.open("rb") as file:  # np.load would open a ZIP file, too: .npz, and checkpoints
+            vectors_QD = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as problem:
+        raise BadInput(f"'{path}' holds no vectors: {problem}.", "They are read from a .npy file.") from problem
     wanted = features.plan.dimensions
     if vectors_QD.ndim != 2 or vectors_QD.shape[1] != wanted or vectors_QD.dtype.kind != "f":
         raise BadInput(f"'{path}' holds no vectors of {wanted} numbers.", "See the picture with the set's backbone.")
-    return [vectors_QD.astype(np.float32)]
+    with np.errstate(over="ignore"):
+        vectors_QD = vectors_QD.astype(np.float32)
+    if not np.isfinite(vectors_QD).all():
+        raise BadInput(f"The vectors in '{path}' are not all finite numbers.", "See the pictures again.")
+    return [vectors_QD]

@@ -3,11 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import BadInput, BadRecipe
+from engine.errors import BadInput, BadRecipe, Busy, DiskFull
 from engine.finding import clusters
 from engine.finding.clusters import EXEMPLARS, Method, make_clusters, read_clusters
 from engine.protocol import Noticed
 from engine.sets import FeatureSet
+from engine.store import sole_writer
 from tests.blobs import append_to, blobs
 
 N, GROUPS = 200, 5
@@ -133,3 +134,22 @@ def test_equal_pictures_are_one_cluster_or_none_but_no_error(tmp_path: Path) -> 
     features = append_to(tmp_path, np.ones((30, 16), np.float32))
     assert make_clusters(features, "kmeans", quiet).numbers_N.min() >= 0
     make_clusters(features, "hdbscan", quiet)
+
+
+def test_a_full_disk_leaves_the_clusters_before(features: FeatureSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_clusters(features, "kmeans", quiet, number=5)
+
+    def full(_path: Path, _array: np.ndarray) -> None:
+        raise DiskFull("No room left.")
+
+    monkeypatch.setattr("engine.records.write_array", full)
+    with pytest.raises(DiskFull):
+        make_clusters(features, "kmeans", quiet, number=3)
+    kept = read_clusters(features, "kmeans")
+    assert kept.about == before.about
+    assert np.array_equal(kept.numbers_N, before.numbers_N)
+
+
+def test_two_processes_do_not_write_one_clustering(features: FeatureSet) -> None:
+    with sole_writer(features.folder, "writes the set"), pytest.raises(Busy, match="writes the set"):
+        make_clusters(features, "kmeans", quiet, number=3)

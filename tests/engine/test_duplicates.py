@@ -129,11 +129,24 @@ def test_equal_files_are_copies_whatever_the_features_say(tmp_path):
     assert all(pair.is_exact and pair.likeness == 1 for pair in group.pairs)
 
 
-def test_equal_files_count_where_one_could_not_be_seen(tmp_path):
-    hashes = list(range(1, 41))
-    hashes[3] = hashes[2]
-    found = found_in(tmp_path, strangers(40), hashes=hashes, unseen=[2, 3])
-    assert as_sets(found) == [{3, 4}]
+def test_files_that_could_not_be_read_are_no_copies_and_never_worth_keeping(tmp_path):
+    hashes = list(range(1, 61))
+    hashes[5] = hashes[4] = hashes[3] = hashes[2]
+    found = found_in(tmp_path, strangers(60), hashes=hashes, unseen=[2, 5])
+    assert as_sets(found) == [{4, 5}]
+    assert {member.keep for member in found.groups[0].members} == {4}
+    assert found.n_pictures == 58
+
+
+def test_pictures_that_are_left_out_are_neither_copies_nor_counted(tmp_path):
+    pictures = strangers(300)
+    pictures = np.concatenate([pictures, nearly(pictures[7:8]), nearly(pictures[7:8], seed=2)])
+    hashes = list(range(1, 303))
+    hashes[20] = hashes[10]
+    features = write_set(tmp_path, pictures, hashes=hashes)
+    found = find_duplicates(features, write_table(features), {}, quiet, left_out={8, 11})
+    assert as_sets(found) == [{301, 302}]
+    assert found.n_pictures == 300
 
 
 def test_unseen_pictures_have_no_copies(tmp_path):
@@ -297,6 +310,24 @@ def test_the_command_lists_groups_leaks_and_labels(project, capsys):
     assert (group["labels"], group["splits"]) == (["a", "b"], ["test", "train"])
     assert data["between_splits"] == {"test + train": 1}
     assert (data["could_go"], data["across_labels"]) == (3, 1)
+
+
+@pytest.mark.parametrize("is_scanned", [True, False])
+def test_a_file_that_is_gone_is_not_named_and_never_to_be_kept(project, capsys, is_scanned):
+    largest = project.with_name("photos") / "train" / "a" / "p01.jpg"
+    assert run(["duplicates", str(project), "--json", "--quiet", "--threshold", "0.9"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert any("p01.jpg" in picture["path"] for group in before["groups"] for picture in group["pictures"])
+    largest.unlink()
+    if is_scanned:
+        assert run(["scan", str(largest.parents[2]), "--quiet"]) in (0, 4)
+        capsys.readouterr()
+    assert run(["duplicates", str(project), "--json", "--quiet", "--threshold", "0.9"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    (group,) = after["groups"]
+    assert (len(group["pictures"]), after["could_go"]) == (3, 2)
+    assert after["pictures"] == before["pictures"] - 1
+    assert after["not_compared"] == before["not_compared"] + 1
 
 
 def test_the_command_writes_a_sheet_and_a_table_and_changes_no_picture(project, tmp_path, capsys):

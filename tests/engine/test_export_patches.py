@@ -84,7 +84,9 @@ def test_a_set_without_patches_is_refused_with_the_command_that_makes_them(tmp_p
     project = project_with_set(tmp_path, n=2)
     bare = replace(PLAN, has_patches=False)
     nothing = Block(np.ones((2, 6), np.float32), np.ones((2, 12), np.float16), np.ones(2, bool), np.zeros((2, 2), "u2"))
-    FeatureWriter.at(project.set_folder(bare), bare).append([1, 2], ["0", "0"], nothing)
+    FeatureWriter.at(project.set_folder(bare), bare).append(
+        [1, 2], [picture.hash for picture in project.pictures()], nothing
+    )
     assert export(project, "npz", tmp_path / "out", "--set", "2") == 3
     assert not (tmp_path / "out").exists()
     assert "engine embed PROJECT --patches" in capsys.readouterr().err

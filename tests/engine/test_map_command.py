@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from engine.finding.charts import REST, Points, distinct_colours, on_grid, point_chart
+from engine.finding.charts import REST, Points, _apart, distinct_colours, on_grid, point_chart
 from engine.terminal import run
 from tests.blobs import append_to, blobs, make_project
 from tests.makers import write_photos
@@ -230,3 +231,28 @@ def test_names_of_any_letters_and_any_number_of_groups_are_drawn() -> None:
     names = [f"{'名' * 40}{i}" for i in range(100)]
     chart = point_chart(Points(positions, np.arange(300) % 100, names), "名" * 400, ["x" * 1000])
     assert chart.shape[2] == 3
+
+
+def test_boxes_of_many_classes_are_pushed_apart_in_little_memory():
+    columns, rows = np.meshgrid(np.arange(80), np.arange(60))
+    random = np.random.default_rng(0)
+    at = np.stack([columns.ravel(), rows.ravel()], axis=1) * [46.0, 60.0] + 2 * random.random((4800, 2))
+    tracemalloc.start()
+    try:
+        apart = _apart(at, np.array([46.0, 60.0]))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 50e6  # every pair would be 2 GB
+    near = np.abs(apart[:-1] - apart[1:])
+    overlap = np.minimum(46 - near[:, 0], 60 - near[:, 1])
+    before = np.minimum(46 - np.abs(at[:-1] - at[1:])[:, 0], 60 - np.abs(at[:-1] - at[1:])[:, 1])
+    assert before.max() > 1.5
+    assert overlap.max() < 0.5
+
+
+def test_boxes_on_one_spot_come_apart_in_the_order_of_their_numbers():
+    apart = _apart(np.zeros((3, 2)), np.array([10.0, 20.0]))
+    assert apart[0, 0] < apart[1, 0] < apart[2, 0]
+    assert np.diff(apart[:, 0]).min() > 9.9
+    assert not apart[:, 1].any()

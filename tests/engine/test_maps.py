@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.catalogue import MAP_METHODS
-from engine.errors import BadInput, BadRecipe, Stopped
+from engine.errors import BadInput, BadRecipe, Busy, DiskFull, Diverged, Stopped
 from engine.finding import aligning, map_files, maps, placing
 from engine.finding.class_maps import make_class_map, read_class_map
 from engine.finding.faithfulness import K, faithfulness
@@ -19,6 +19,7 @@ from engine.finding.labels import label_codes
 from engine.finding.projections import affinities, nearest_among, place_among, principal_components, projected
 from engine.protocol import Noticed, Progress
 from engine.sets import FeatureSet
+from engine.store import sole_writer
 from tests.blobs import SHORT, append_to, blobs, neighbours_of
 
 N, GROUPS = 120, 4
@@ -265,7 +266,7 @@ def test_the_fewest_pictures_can_be_laid_out(tmp_path: Path, method: map_files.M
 
 def test_equal_pictures_can_be_laid_out(tmp_path: Path) -> None:
     features = append_to(tmp_path, np.ones((50, 16), np.float32))
-    for method in ("tsne", "pca"):
+    for method in ("tsne", "umap", "pca"):
         plan, _ = maps.settle(method, 50, 20, steps=30)
         made = maps.make_map(features, neighbours_of(features, 20), plan, quiet)
         assert np.isfinite(made.positions_N2).all()
@@ -316,6 +317,52 @@ def test_new_pictures_are_placed_among_their_like_and_the_others_stay(tmp_path: 
     assert np.array_equal(after.positions_N2[:N], before.positions_N2)
     assert agreement_with_groups(after.positions_N2, np.arange(N + 12) % GROUPS) == 1
     assert np.array_equal(map_files.read_map(more, method).positions_N2, after.positions_N2)
+
+
+def test_a_disk_that_fills_up_while_placing_leaves_the_map_to_place_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = maps.make_map(append_to(tmp_path, blobs(N, GROUPS)), None, PCA, quiet)
+    more = append_to(tmp_path, blobs(2, 2), first=1000)
+
+    def full(path: Path, _array: np.ndarray) -> None:
+        path.write_bytes(b"half")
+        raise DiskFull("No room left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.records.write_array", full)
+        with pytest.raises(DiskFull):
+            placing.place(more, "pca")
+    assert map_files.read_any_map(more, "pca").about == before.about
+    after, n = placing.place(more, "pca")
+    assert n == 2
+    assert np.array_equal(after.positions_N2[:N], before.positions_N2)
+
+
+def test_positions_that_are_not_finite_do_not_take_the_place_of_a_map(
+    features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = maps.settle("umap", N, 20, steps=10)
+    table = neighbours_of(features, 20)
+    before = maps.make_map(features, table, plan, quiet)
+    monkeypatch.setattr(maps, "lay_out_umap", lambda *_, **__: np.full((N, 2), np.nan, np.float32))
+    with pytest.raises(Diverged, match="120 positions are not finite"):
+        maps.make_map(features, table, plan, quiet)
+    assert np.array_equal(map_files.read_map(features, "umap").positions_N2, before.positions_N2)
+
+
+def test_two_processes_do_not_write_one_map(features: FeatureSet) -> None:
+    maps.make_map(features, None, PCA, quiet)
+    labels = {int(number): str(number % 5) for number in features.ids_N}
+    with sole_writer(features.folder, "writes the set"):
+        for work in (
+            lambda: maps.make_map(features, None, PCA, quiet),
+            lambda: placing.place(features, "pca"),
+            lambda: make_class_map(features, labels, quiet, steps=10),
+        ):
+            with pytest.raises(Busy, match="writes the set"):
+                work()
+        assert map_files.current_map(features, PCA)  # which is read all the same
 
 
 def test_placing_nothing_changes_nothing(features: FeatureSet) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from engine.commands.scanning import scan_into
 from engine.errors import BadInput
+from engine.finding import oddities
 from engine.finding.duplicates import find_duplicates
 from engine.finding.oddities import (
     OUTLIERS_LISTED,
@@ -21,6 +22,7 @@ from engine.finding.oddities import (
 )
 from engine.project import Project
 from engine.sets import Block, FeatureWriter
+from engine.store import sole_writer
 from engine.terminal import run
 from tests.descriptors import write_set, write_table
 from tests.makers import set_plan, write_photos
@@ -171,20 +173,41 @@ def test_kept_oddities_are_read_again_until_the_set_changes(tmp_path):
     pictures, labels = kinds(60)
     features = write_set(tmp_path, pictures)
     with pytest.raises(BadInput, match="has no list of oddities"):
-        read_oddities(features)
+        read_oddities(features, labels)
     table = write_table(features)
     found = [
         find_oddities(features, table, labels, find_duplicates(features, table, {}, quiet), quiet) for _ in range(2)
     ]
     assert found[0] == found[1]
     keep_oddities(features, found[0])
-    assert read_oddities(features) == found[0]
+    assert read_oddities(features, labels) == found[0]
+    with pytest.raises(BadInput, match="labels changed"):
+        read_oddities(features, labels | {3: "dog"})
     more = Block(
         np.ones((1, WIDTH), np.float32), np.ones((1, WIDTH), np.float16), np.ones(1, bool), np.zeros((1, 2), np.uint16)
     )
     FeatureWriter.at(tmp_path, features.plan).append([99], ["ff"], more)
     with pytest.raises(BadInput, match="out of date"):
-        read_oddities(type(features)(tmp_path))
+        read_oddities(type(features)(tmp_path), labels)
+
+
+def test_many_classes_are_judged_in_smaller_blocks_with_the_same_result(tmp_path, monkeypatch):
+    pictures, labels = kinds(200)
+    labels |= {4: "bee", 100: "cat"}
+    whole = found_in(tmp_path / "whole", pictures, labels)
+    sizes = []
+    shares = oddities._shares
+
+    def measured(*arguments):
+        share_BC, n_voters_B = shares(*arguments)
+        sizes.append(share_BC.size)
+        return share_BC, n_voters_B
+
+    monkeypatch.setattr(oddities, "_shares", measured)
+    monkeypatch.setattr(oddities, "SHARES_AT_ONCE", 100)
+    assert found_in(tmp_path / "cut", pictures, labels).suspects == whole.suspects
+    assert whole.suspects
+    assert max(sizes) <= 100
 
 
 def test_the_command_lists_and_draws(tmp_path, capsys):
@@ -216,3 +239,46 @@ def test_the_command_lists_and_draws(tmp_path, capsys):
     with (out / "labels.csv").open(newline="") as file:
         assert [row["path"] for row in csv.DictReader(file)] == [odd.path]
     assert {page.name for page in out.glob("*.png")} == {"labels-1.png", "outliers-1.png", "prototypes-1.png"}
+
+
+def test_copies_asked_for_from_a_high_likeness_do_not_hide_contradicting_labels(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    write_photos(photos, 30, labels=KINDS)
+    plan = set_plan(width=WIDTH // 2, dimensions=WIDTH)
+    with Project.at(tmp_path / "photos.dinoviz", pictures=photos) as project:
+        scan_into(project, quiet)
+        readable = project.pictures(readable=True)
+        pictures = np.random.default_rng(0).standard_normal((30, WIDTH))
+        one, other = 0, next(i for i in range(30) if readable[i].label != readable[0].label)
+        pictures[other] = pictures[one] + 0.01
+        block = Block(
+            pictures.astype(np.float32), pictures.astype(np.float16), np.ones(30, bool), np.zeros((30, 2), np.uint16)
+        )
+        writer = FeatureWriter.at(project.set_folder(plan), plan)
+        writer.append([picture.id for picture in readable], [picture.hash or "" for picture in readable], block)
+        write_table(project.features())
+        kept = project.features().folder / "duplicates.json"
+
+    def contradicted() -> set[int]:
+        assert run(["oddities", str(project.folder), "--json", "--quiet"]) == 0
+        return {row["picture"] for row in json.loads(capsys.readouterr().out)["suspects"] if row["copy"]}
+
+    both = {readable[one].id, readable[other].id}
+    assert contradicted() == both
+    assert run(["duplicates", str(project.folder), "--threshold", "1", "--quiet"]) == 0
+    capsys.readouterr()
+    asked_for = kept.read_bytes()
+    assert contradicted() == both
+    assert kept.read_bytes() == asked_for
+
+
+@pytest.mark.parametrize("command", ["duplicates", "oddities"])
+def test_two_processes_do_not_write_one_list(tmp_path, capsys, command):
+    with Project.at(tmp_path / "photos.dinoviz", pictures=tmp_path) as project:
+        plan = set_plan(width=WIDTH // 2, dimensions=WIDTH)
+        folder = project.set_folder(plan)
+        features = write_set(folder, kinds(30)[0])
+        write_table(features)
+    with sole_writer(folder, "writes the set"):
+        assert run([command, str(project.folder), "--quiet"]) == 11
+    assert "writes the set" in capsys.readouterr().err

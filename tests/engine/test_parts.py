@@ -101,7 +101,7 @@ def test_a_part_larger_than_a_picture_is_not_laid_on_it(tmp_path):
 
 def test_an_index_that_was_stopped_goes_on_and_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "EXACT_UP_TO", 100)
-    monkeypatch.setattr(parts, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(parts, "BLOCK_PATCHES", 4 * 42)
     grids = [(6, 7)] * 30
     whole, cut = made_set(tmp_path / "whole", grids), made_set(tmp_path / "cut", grids)
     make_part_index(whole, lambda _: None)
@@ -119,6 +119,53 @@ def test_an_index_that_was_stopped_goes_on_and_is_the_same(tmp_path, monkeypatch
     make_part_index(cut, told.append)
     assert told[0].done == 4 * 4 * 42  # three blocks were there
     assert (tmp_path / "cut/parts.faiss").read_bytes() == (tmp_path / "whole/parts.faiss").read_bytes()
+
+
+def test_blocks_are_as_large_as_their_patches_and_hold_whole_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "BLOCK_PATCHES", 100)
+    grids = [(10, 12), (2, 3), (9, 9), (1, 1), (5, 5), (20, 20), (3, 3), (3, 3)]
+    features = made_set(tmp_path, grids, unseen=(4,))
+    blocks = list(parts._blocks(features, parts._seen(features)))
+    np.testing.assert_array_equal(np.concatenate(blocks), np.arange(len(features.patches_PW)))
+    ends = set(np.cumsum([rows * cols for i, (rows, cols) in enumerate(grids) if i != 4]).tolist())
+    assert {int(block[-1]) + 1 for block in blocks} <= ends
+    assert all(len(block) < 100 + 400 for block in blocks)
+    assert [len(block) for block in blocks] == [120, 6 + 81, 1 + 400, 9 + 9]
+
+
+def test_an_index_stopped_between_other_blocks_goes_on_and_holds_each_patch_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "EXACT_UP_TO", 100)
+    monkeypatch.setattr(parts, "BLOCK_PATCHES", 5 * 42)
+    features = made_set(tmp_path, [(6, 7)] * 30)
+    with pytest.raises(Stopped):
+        make_part_index(features, lambda _: None, lambda: True)
+    monkeypatch.setattr(parts, "BLOCK_PATCHES", 4 * 42)
+    make_part_index(features, lambda _: None)
+    assert PartSearcher(features)._index.ntotal == 30 * 42
+
+
+def test_a_kill_after_the_index_got_its_name_does_not_repeat_it(tmp_path, monkeypatch):
+    features = made_set(tmp_path, [(4, 4)] * 3)
+
+    class Killed(BaseException):
+        """Ends the process as far as this test goes."""
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "replace", lambda source, target: (source.replace(target), killed()))
+        with pytest.raises(Killed):
+            make_part_index(features, lambda _: None)
+    (tmp_path / ".parts.part.faiss.1-2.tmp").write_bytes(b"half")
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "_learnt", killed)
+        make_part_index(features, lambda _: None)
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert PartSearcher(features).search(part_of(features, 1, 0, 0, 2, 2), 1)[0].row == 1
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        patch.setattr(parts, "_learnt", killed)
+        make_part_index(features, lambda _: None, again=True)
 
 
 def test_an_index_of_other_features_is_refused(tmp_path):

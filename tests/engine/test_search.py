@@ -3,14 +3,18 @@
 import json
 import shutil
 import sqlite3
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from engine import questions as q
+from engine.errors import BadInput
 from engine.finding.parts import make_part_index
 from engine.project import Project
+from engine.serve.search import Search
 from engine.terminal import run
 
 PHOTOS = Path(__file__).parents[2] / "resources" / "photos"
@@ -124,6 +128,29 @@ def test_what_cannot_be_searched_is_said(project, capsys, flags, code, words):
     photo = str(photos_of(project)[0])
     said = search(capsys, project, *[flag.replace("{photo}", photo) for flag in flags], code=code)
     assert words in said["error"]
+
+
+@pytest.mark.parametrize("name", ["one.npz", "checkpoint.pth", "empty.npy", "cut.npz", "nan.npy", "large.npy"])
+def test_what_holds_no_vectors_is_refused_by_the_service(project, tmp_path, name):
+    with Project.at(project) as opened:
+        width = opened.features("1").plan.dimensions
+    path = tmp_path / name
+    match name:
+        case "one.npz":
+            np.savez(path, vectors=np.ones((1, width)))
+        case "checkpoint.pth":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("checkpoint/data.pkl", b"")
+        case "empty.npy":
+            path.write_bytes(b"")
+        case "cut.npz":
+            path.write_bytes(b"PK\x03\x04 cut")
+        case "nan.npy":
+            np.save(path, np.full((1, width), np.nan))
+        case _:
+            np.save(path, np.full((1, width), 1e300))
+    with Project.at(project) as opened, pytest.raises(BadInput, match=name):
+        Search(opened, "1").answer(q.Similar(pictures=(), vectors=path))
 
 
 def test_what_is_gone_or_changed_since_is_said(project, capsys, tmp_path):
