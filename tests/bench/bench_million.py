@@ -8,6 +8,7 @@ commands run, all of them where none is named, each in a process of its own. Not
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -99,16 +100,16 @@ def report(name: str, folder: Path, project: Path) -> None:
     place = [flags[0], str(project), *flags[1:]] if verb == "export" else [str(project), *flags]
     if verb == "export":
         place += ["--out", str(folder / f"out-{name}"), "--overwrite"]
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine", verb, *place, "--json"], stdout=subprocess.PIPE, stderr=sys.stderr
-    )
-    peak = 0
-    while process.poll() is None:
-        time.sleep(0.2)
-        peak = max(peak, held(process.pid))
-    said = json.loads(process.stdout.read() or b"{}") if process.stdout else {}
-    kept = {key: value for key, value in said.items() if isinstance(value, int | float | str) and key != "project"}
+    begun, peak = time.monotonic(), 0
+    with tempfile.TemporaryFile("w+") as said:
+        command = [sys.executable, "-P", "-m", "engine", verb, *place, "--json"]
+        process = subprocess.Popen(command, stdout=said, stderr=sys.stderr)
+        while process.poll() is None:
+            time.sleep(0.2)
+            peak = max(peak, held(process.pid))
+        said.seek(0)
+        outcome = json.loads(said.read() or "{}")
+    kept = {key: value for key, value in outcome.items() if isinstance(value, int | float | str) and key != "project"}
     print(
         f"{name}: exit {process.returncode}, {time.monotonic() - begun:.0f} s, {peak / 1e9:.1f} GB; {kept}", flush=True
     )
