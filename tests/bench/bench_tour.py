@@ -55,12 +55,13 @@ def main() -> int:
             f"export backbone --model bundled --format {form} --out {out}/backbone-{form}"
             for form in ("safetensors", "onnx")
         ),
+        f"export masks {project} {seen} --format coco --out {out}/masks-all",
         *(
-            f"export masks {project} {seen} --format {form} --out {out}/masks-{form}"
+            f"export masks {some} {seen} --format {form} --out {out}/masks-{form}"
             for form in ("png", "indexed", "labels16", "coco", "coco-polygons", "labelme", "yolo", "npz")
         ),
         *(
-            f"export attention {project} {seen} --format {form} --out {out}/attention-{form}"
+            f"export attention {some} {seen} --format {form} --out {out}/attention-{form}"
             for form in ("npz", "overlay")
         ),
     ]
