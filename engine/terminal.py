@@ -87,8 +87,6 @@ def _write_json(data: Mapping[str, object]) -> None:
 
 def _run(command: str, argv: Sequence[str]) -> int:
     is_json = "--json" in argv
-    # Threads that wait for each other would spin otherwise; where cores are shared that costs several times the time.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch or faiss is loaded
     try:
         arguments = _parser(command).parse_args(argv)
         with Terminal(is_quiet=arguments.quiet) as terminal:

@@ -15,6 +15,7 @@ from engine.commands.listing import Gallery, made_folder, named_in_words
 from engine.errors import BadRecipe
 from engine.finding.charts import Strip, colours_by_size, exemplar_sheet
 from engine.finding.clusters import CANDIDATES, EXEMPLARS, METHODS, SMALLEST, Clusters, make_clusters
+from engine.machine import wait_without_spinning
 from engine.project import Project
 from engine.protocol import Made, Tell
 from engine.provenance import of_set
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         BadRecipe: arguments contradict each other, or are no numbers.
     """
     number = _number(arguments)
+    wait_without_spinning()
     begun = time.monotonic()
     with Project.at(arguments.project) as project:
         features = project.features(arguments.set)

@@ -1,7 +1,6 @@
 """``engine map``: all pictures of a project, or its classes, laid out in the plane."""
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from engine.finding.clusters import METHODS as CLUSTER_METHODS
 from engine.finding.clusters import read_clusters
 from engine.finding.faithfulness import K
 from engine.finding.labels import label_codes
-from engine.machine import peak_memory_bytes, usable_cores
+from engine.machine import peak_memory_bytes, usable_cores, wait_without_spinning
 from engine.project import Project
 from engine.protocol import Made, Noticed, Tell
 from engine.provenance import of_set
@@ -95,8 +94,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         Stopped: by Ctrl-C or the system; the t-SNE so far is kept.
     """
     _check(arguments)
-    # Threads that wait for each other would otherwise spin, which costs four times the time where cores are shared.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_without_spinning()
     with Project.at(arguments.project) as project, StopSignal() as stop:
         features = project.features(arguments.set)
         job = _Job(arguments, project, features, tell, stop)

@@ -15,6 +15,7 @@ from engine.channel import Channel
 from engine.commands import Outcome, add_verb, new_parser
 from engine.commands.arguments import add_device, add_model, add_set
 from engine.errors import BadInput, Stopped, UserError
+from engine.machine import wait_without_spinning
 from engine.project import Project
 from engine.protocol import Failed, Finished, Tell
 from engine.questions import SEARCH, VISION
@@ -75,6 +76,7 @@ def _add_common(service: argparse.ArgumentParser) -> None:
 
 def run_vision(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Answer questions about pictures until Stop."""
+    wait_without_spinning()
     with _resident(arguments, VISION) as (channel, files):
         from engine.machine import find_device  # only now, as torch is slow to load, and questions come already
         from engine.serve.vision import Vision
@@ -89,6 +91,7 @@ def run_vision(arguments: argparse.Namespace, tell: Tell) -> Outcome:
 
 def run_search(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Answer questions about a project until Stop."""
+    wait_without_spinning()
     with _resident(arguments, SEARCH) as (channel, _):
         from engine.serve.search import Search  # only now, as faiss is slow to load
 
