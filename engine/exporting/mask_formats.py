@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ Written = tuple[list[Path], dict[str, Any]]
 """Files of one picture, and what ``pictures.jsonl`` says about it."""
 
 
-class Writer:
+class Writer(ABC):
     """What all formats share: where files go, and the pictures themselves where they are asked for."""
 
     def __init__(self, folder: Path, final: Path, labels: Sequence[str], about: Provenance, options: Options) -> None:
@@ -128,11 +129,12 @@ class Writer:
         """Write what belongs to all pictures together."""
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most formats keep nothing open
         """Let go of what is open."""
 
+    @abstractmethod
     def _write(self, row: Opened, objects: list[MaskObject]) -> tuple[list[Path], list[dict[str, Any]]]:
-        raise NotImplementedError
+        """Write the objects of one picture; return the files, and what is told of each mask."""
 
     def _picture_folder(self, row: Opened) -> str:
         """Return the folder of a picture that is written too."""
