@@ -222,6 +222,11 @@ WEIGHTS: dict[str, ReleasedWeights] = {row.name: row for row in _ROWS}
 BUNDLED = "bundled"
 """Name of the small backbone that comes with the program; how it was trained stands in README and in the file."""
 
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
+"""Files of PyTorch, which are opened in a process of their own."""
+WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+"""Files of weights that can be imported."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:

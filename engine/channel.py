@@ -8,7 +8,8 @@ Latest question wins. Of the questions that wait in one slot, see ``Ask``, only 
 older one, which is answered ``Superseded``; so at most one a slot waits, and no slot is starved. What is being answered
 is not interrupted. Questions that ask to change something (``changes_service``) are never superseded.
 
-A closed pipe means Stop: whoever asked is gone, and what still waits is dropped.
+A closed pipe means Stop: whoever asked is gone, and what still waits is dropped; unless Stay came before, after which
+the work goes on alone.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
-from engine.protocol import Ask, Message, Refused, Request, Stop, Superseded, decode_request, encode
+from engine.protocol import Ask, Message, Refused, Request, Stay, Stop, Superseded, decode_request, encode
 
 MOST_BYTES_OF_A_LINE = 1 << 20
 """A question with 64 paths of 4,096 bytes each, JSON-escaped, is about half of it."""
@@ -44,6 +45,7 @@ class Channel:
         kinds: the questions that are taken, by name; none for a job that only wants to hear Stop.
         on_orphaned: called in the reading thread when the pipe was closed from above, after Stop was noted: a
             service with nothing to lose ends the process there, if it does not end by itself.
+        on_stop: called in the reading thread when Stop came.
     """
 
     def __init__(
@@ -53,11 +55,14 @@ class Channel:
         kinds: Mapping[str, type],
         *,
         on_orphaned: Callable[[], object] = lambda: None,
+        on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         self._source = source
         self._sink = sink
         self._kinds = kinds
         self._on_orphaned = on_orphaned
+        self._on_stop = on_stop
+        self._stays = False
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._waiting: dict[object, Ask] = {}
@@ -69,7 +74,13 @@ class Channel:
         self._reader.start()
 
     @classmethod
-    def of_this_process(cls, kinds: Mapping[str, type], *, on_orphaned: Callable[[], object] = lambda: None) -> Self:
+    def of_this_process(
+        cls,
+        kinds: Mapping[str, type],
+        *,
+        on_orphaned: Callable[[], object] = lambda: None,
+        on_stop: Callable[[], object] = lambda: None,
+    ) -> Self:
         """Take the standard input and output for the channel: input is empty from now on, output goes to the log."""
         if sys.stdout:
             sys.stdout.flush()
@@ -80,7 +91,7 @@ class Channel:
         os.dup2(nowhere, STDIN)
         os.dup2(STDERR, STDOUT)
         os.close(nowhere)
-        return cls(source, sink, kinds, on_orphaned=on_orphaned)
+        return cls(source, sink, kinds, on_orphaned=on_orphaned, on_stop=on_stop)
 
     def __enter__(self) -> Self:
         return self
@@ -151,15 +162,19 @@ class Channel:
             request = _too_long() if line is None else decode_request(line, self._kinds)
             self._take(request)
             if isinstance(request, Stop):
+                self._on_stop()
                 return
-        self.end()
-        self._on_orphaned()
+        if not self._stays:
+            self.end()
+            self._on_orphaned()
 
     def _take(self, request: Request | Refused) -> None:
         with self._changed:
             match request:
                 case Stop():
                     self._has_ended = True
+                case Stay():
+                    self._stays = True
                 case Refused():
                     self._replies.append(request)
                 case Ask():

@@ -351,6 +351,22 @@ def exif_orientation(path: Path) -> int:
     return orientation if orientation in TURNS else 1
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return the upright rows and columns of a picture that can be read, from its header alone.
+
+    Raises:
+        UnreadablePicture: the file cannot be opened as a picture.
+    """
+    _ignore_pillow_warnings()
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_formats()) as picture:
+            (cols, rows), orientation = picture.size, _orientation(picture)
+    except DECODER_ERRORS as error:
+        raise UnreadablePicture(_problem(error, path)) from error
+    is_swapped = TURNS.get(orientation, UPRIGHT)[0]
+    return (cols, rows) if is_swapped else (rows, cols)
+
+
 def _decode(path: Path, at_least: int | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Return the upright pixels, and the upright (rows, cols) that a decode in full has."""
     _ignore_pillow_warnings()

@@ -6,30 +6,17 @@ Torch is imported only when asked, so that the command line starts at once.
 import contextlib
 import ctypes
 import os
-import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from engine.errors import BadRecipe
+from engine.facts import Machine
 from engine.recipes import Device
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 NEVER_TRIM = -1  # mallopt(3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """A device and what is around it."""
-
-    device: Device
-    device_name: str
-    device_memory_bytes: int
-    has_bf16: bool
-    cores: int
-    memory_bytes: int
 
 
 def usable_cores() -> int:
@@ -43,15 +30,30 @@ def find_device(wanted: str = "auto") -> Machine:
     Raises:
         BadRecipe: the wanted device is not there.
     """
+    there = _usable()
+    if wanted not in ("auto", *there):
+        raise BadRecipe(
+            f"There is no device '{wanted}' here.",
+            f"Usable: {', '.join(there)}.",
+        )
+    return _look_at(there[0] if wanted == "auto" else wanted)
+
+
+def find_devices() -> list[Machine]:
+    """Return the machine once with each device that can be used, the one that ``auto`` takes first."""
+    return [_look_at(device) for device in _usable()]
+
+
+def _usable() -> list[str]:
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted != "auto" and not there.get(wanted, False):
-        raise BadRecipe(
-            f"There is no device '{wanted}' here.",
-            f"Usable: {', '.join(name for name, is_there in there.items() if is_there)}.",
-        )
-    device = wanted if wanted != "auto" else next(name for name, is_there in there.items() if is_there)
+    return [name for name, is_there in there.items() if is_there]
+
+
+def _look_at(device: str) -> Machine:
+    import torch
+
     memory = psutil.virtual_memory().total
     if device == "cuda":
         about = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -87,13 +89,6 @@ def _cpu_has_bf16() -> bool:
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the room left on the disk of a folder that may not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def peak_memory_bytes() -> int:

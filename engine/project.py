@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from engine import marks
 from engine.errors import BadInput, Busy, DiskFull, UserError
-from engine.sets import FeatureSet, SetPlan
+from engine.marks import Change, Marks
+from engine.sets import FeatureSet, SetPlan, model_at_home
 
 SUFFIX = ".dinoviz"
 GONE = "the file is gone"
 """Problem of a picture that was there at an earlier scan."""
 _CATALOGUE = "project.sqlite"
-_MAJOR, _MINOR = 1, 1
+_MAJOR, _MINOR = 1, 2
 LEAST_ROOM_BYTES = 1 << 16  # what SQLite takes beside a catalogue that is only read: its shared memory
 
 _SCHEMA = """
@@ -127,6 +129,9 @@ class Project:
                     self._database.execute(statement)
             if version < _MAJOR * 1000 + 1:
                 self._database.execute(_SETS)
+            if version < _MAJOR * 1000 + 2:
+                for statement in marks.SCHEMA.split(";\n"):
+                    self._database.execute(statement)
             self._database.execute(f"PRAGMA user_version = {max(version, _MAJOR * 1000 + _MINOR)}")
 
     def _belong_to(self, pictures: Path) -> None:
@@ -134,9 +139,9 @@ class Project:
         if row is None:
             with self._writing():
                 self._database.execute("INSERT INTO facts VALUES('pictures', ?)", (_stored(str(pictures)),))
-        elif _name(row[0]) != str(pictures):
+        elif self.pictures_folder != pictures:
             raise BadInput(
-                f"The project in '{self.folder}' belongs to the pictures in '{_name(row[0])}'.",
+                f"The project in '{self.folder}' belongs to the pictures in '{self.pictures_folder}'.",
                 "Choose another place for this folder's project with --project.",
             )
 
@@ -172,12 +177,30 @@ class Project:
     @property
     def pictures_folder(self) -> Path:
         """Folder the pictures are in; paths of the table are relative to it."""
+        return pictures_folder_of(self.folder, self.kept_pictures_folder)
+
+    @property
+    def kept_pictures_folder(self) -> str:
+        """The same as it is written down: relative to the project's folder where both are moved together."""
         (value,) = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
-        return Path(_name(value))
+        return _name(value)
+
+    def move_with_pictures(self) -> None:
+        """Keep the pictures' folder relative to the project's, so that both can be moved together."""
+        kept = Path(os.path.relpath(self.pictures_folder, self.folder.resolve())).as_posix()
+        with self._writing():
+            self._database.execute("UPDATE facts SET value = ? WHERE name = 'pictures'", (_stored(kept),))
 
     def pictures(self, *, readable: bool | None = None) -> list[Picture]:
-        """Return the rows in order of id: all, the readable ones only, or those with a problem only."""
-        where = {None: "", True: "WHERE problem IS NULL", False: "WHERE problem IS NOT NULL"}[readable]
+        """Return the rows in order of id: all, those that are used, or those with a problem only.
+
+        Used are the readable ones but for those that were left out of the project by hand, see ``marks``.
+        """
+        where = {
+            None: "",
+            True: "WHERE problem IS NULL AND id NOT IN (SELECT id FROM left_out)",
+            False: "WHERE problem IS NOT NULL",
+        }[readable]
         return [_picture(row) for row in self._database.execute(f"{_SELECT} {where} ORDER BY id")]
 
     def pictures_of(self, ids: Iterable[int]) -> list[Picture]:
@@ -239,8 +262,41 @@ class Project:
         return None if row is None else int(row[0])
 
     def labels(self) -> dict[int, str]:
-        """Return the label of every picture that has one, by its id."""
-        return dict(self._database.execute("SELECT id, label FROM images WHERE label IS NOT NULL"))
+        """Return the label of every picture that has one, by its id; corrected ones as they were corrected."""
+        labels = dict(self._database.execute("SELECT id, label FROM images WHERE label IS NOT NULL"))
+        return labels | dict(self._database.execute("SELECT id, label FROM corrections"))
+
+    def marks(self) -> Marks:
+        """Return what the person said of pictures."""
+        return marks.read_marks(self._database)
+
+    def write_marks(self, change: Change) -> None:
+        """Keep what the person said, as a whole; raises as everything that writes."""
+        with self._writing():
+            marks.write_change(self._database, change)
+
+    def columns(self) -> list[tuple[Any, ...]]:
+        """Return (id, path, size, mtime_ns, height, width, label, split, problem) of all pictures, in order of path."""
+        return self._database.execute(
+            "SELECT i.id, i.path, i.size, i.mtime_ns, i.height, i.width, coalesce(c.label, i.label), i.split, "
+            "i.problem FROM images i LEFT JOIN corrections c ON c.id = i.id ORDER BY i.path"
+        ).fetchall()
+
+    def count(self) -> int:
+        """Return how many pictures the table holds, readable or not."""
+        return int(self._database.execute("SELECT count(*) FROM images").fetchone()[0])
+
+    def runs(self) -> list[tuple[int, float, str, str]]:
+        """Return number, time of the start, state and subject of every run."""
+        return self._database.execute("SELECT id, started, state, about FROM runs ORDER BY id").fetchall()
+
+    def run_folder(self, number: int) -> Path:
+        """Return the folder of a run."""
+        return self.folder / "runs" / f"{number:04d}"
+
+    def sets(self) -> list[tuple[int, str]]:
+        """Return number and model of every set of features, the one used last first."""
+        return self._database.execute("SELECT id, model FROM sets ORDER BY used DESC, id DESC").fetchall()
 
     def set_folder(self, plan: SetPlan) -> Path:
         """Return the folder of the set with this plan, ``sets/0001`` and so on; a new number where there is none."""
@@ -281,13 +337,17 @@ class Project:
                 f"Make them: engine embed {self.folder} --model NAME.",
             )
         for number, model in rows:
-            if name is None or name == model or (name.isdecimal() and int(name) == number):
+            names = (model, model_at_home(model, self.folder))
+            if name is None or name in names or (name.isdecimal() and int(name) == number):
                 return self._set_folder(number)
         known = ", ".join(f"{number} ({model})" for number, model in sorted(rows))
         raise BadInput(f"The project has no set '{name}'.", f"There are: {known}.")
 
 
-_SELECT = "SELECT id, path, size, mtime_ns, hash, height, width, label, split, problem FROM images"
+_SELECT = (
+    "SELECT id, path, size, mtime_ns, hash, height, width, "
+    "coalesce((SELECT c.label FROM corrections c WHERE c.id = images.id), label), split, problem FROM images"
+)
 
 
 def _picture(row: Sequence[Any]) -> Picture:
@@ -319,6 +379,11 @@ def _in_words(problem: sqlite3.Error, folder: Path, what: str) -> UserError:
 
 def _is_full(folder: Path) -> bool:
     return folder.exists() and shutil.disk_usage(folder).free < LEAST_ROOM_BYTES
+
+
+def pictures_folder_of(project: Path, kept: str) -> Path:
+    """Return where the pictures of a project are; ``kept`` may be relative to the folder of the project."""
+    return Path(kept) if Path(kept).is_absolute() else (project / kept).resolve()
 
 
 def _stored(path: str) -> str | bytes:

@@ -54,10 +54,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The last word of a command that ended normally; ``stopped`` when it was asked to end early."""
+    """The last word of a command that ended normally; ``stopped`` when it was asked to end early.
+
+    ``outcome`` is what ``--json`` prints.
+    """
 
     exit_code: int = 0
     stopped: bool = False
+    outcome: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +119,13 @@ class Stop:
     """End at the next good place and keep the work; a closed pipe says the same."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """Go on when the pipe is closed: whoever started this leaves it to itself."""
+
+
 Message = Progress | Measured | Noticed | Made | Finished | Failed | Answer | Refused | Superseded
-Request = Ask | Stop
+Request = Ask | Stop | Stay
 Tell = Callable[[Message], None]
 
 KINDS: dict[str, type[Message]] = {
@@ -139,6 +148,11 @@ def encode(message: Message | Request) -> str:
             fields["values"] = {
                 name: value if abs(value) < float("inf") else None for name, value in message.values.items()
             }
+        case Finished():
+            # What a command says may hold what JSON has no number for; dumps alone would write NaN, which is no JSON.
+            fields["outcome"] = json.loads(
+                json.dumps(message.outcome, default=os.fspath), parse_constant=lambda _: None
+            )
         case Answer():
             fields["answer"] = _tagged(message.answer)
         case Ask():
@@ -180,11 +194,13 @@ def decode_request(line: bytes, kinds: Mapping[str, type]) -> Request | Refused:
     match fields:
         case {"kind": "stop"}:
             return Stop()
+        case {"kind": "stay"}:
+            return Stay()
         case {"kind": "ask", "id": int(number)} if not isinstance(number, bool):
             return _ask(number, fields, kinds)
     return Refused(
         id=None,
-        message="A line is neither a question with a whole number as its id, nor a stop.",
+        message="A line is neither a question with a whole number as its id, nor a stop or stay.",
         hint='Write {"kind": "ask", "id": 1, "question": {"kind": "ping"}} or {"kind": "stop"}.',
         problem="BadRecipe",
     )

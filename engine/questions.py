@@ -5,6 +5,8 @@ refuses it in a sentence, so that a service meets values of the right types only
 are files that it names. To add a question: a class here, in the union of its service, and so for its answer.
 
     attention, mask, colours, likeness, where     about pictures
+    crops                                         what training would see of a picture
+    describe, showpart, explain                   about pictures, seen as those of a set
     load, forget                                  which backbones are kept
     release, reclaim                              the GPU, while something else needs it
     similar, part                                 what is like something in a project
@@ -28,6 +30,8 @@ MOST_PICTURES = 64
 """Pictures of one question: their tokens are all held at once, some 30 MB each for a ViT-S/16 at 480 px."""
 MOST_HITS = 10_000
 """Pictures that one question can find."""
+MOST_PATCHES = 10_000
+"""Patches of one part."""
 LARGEST_SIDE = 8192
 """Longest of sides that can be asked for; memory refuses most networks long before."""
 
@@ -162,6 +166,75 @@ class Where(OfPicture):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AsInSet(Asked):
+    """What every question says that is answered by seeing pictures as those of a set were seen.
+
+    Args:
+        features: folder of the set, absolute. It is refused where the set's backbone is another one by now.
+    """
+
+    features: File
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Describe(AsInSet):
+    """The vectors of pictures from anywhere, to be asked ``Similar`` with: answered by ``Vectors``."""
+
+    pictures: Annotated[tuple[File, ...], Field(min_length=1, max_length=MOST_PICTURES)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowPart(AsInSet):
+    """A part of a picture, to be asked ``Part`` with: answered by ``PartShown``.
+
+    Args:
+        picture: a path, as in ``OfPicture``.
+        box: of the part: top, left, bottom and right in pixels of the upright picture.
+        patches: or rows and columns of patches that cover it, as the set sees the picture.
+    """
+
+    picture: File
+    box: tuple[Number, Number, Number, Number] | None = None
+    patches: Annotated[tuple[tuple[Count, Count], ...], Field(max_length=MOST_PATCHES)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explain(AsInSet):
+    """Which parts of two pictures have a likeness in each other: answered by ``Explained``.
+
+    Args:
+        picture: a path, as in ``OfPicture``.
+        other: another one.
+        id: of the first picture in the project, where it is in it: what the set keeps of it is not made again.
+        other_id: of the other one.
+    """
+
+    picture: File
+    other: File
+    id: Count | None = None
+    other_id: Count | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crops(Asked):
+    """The crops that training would draw of a picture: answered by ``Cropped``. No backbone looks at them.
+
+    Args:
+        picture: a path; where the service has a project, relative to its folder of pictures.
+        settings: every field of ``recipes.CropSettings``.
+        seed: of the run.
+        epoch: of the run; another one is another draw.
+        sample: place of the picture among those of the run.
+    """
+
+    picture: File
+    settings: Mapping[str, str | int | float | bool]
+    seed: Count = 0
+    epoch: Count = 0
+    sample: Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Load(Change):
     """Keep a further backbone, or read one again that changed on the disk: answered by ``Model``."""
 
@@ -271,6 +344,64 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """Vectors in the order asked: ``path`` is a .npy of float32 (pictures, D)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartShown:
+    """A part in its showings: ``path`` is a file of ``Templates``; ``box`` is around it, as in ``PartHit``."""
+
+    path: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What each patch finds in the other picture: its best cosine there, float32 (rows, cols), 0 to 1.
+
+    A map lies over the share ``covers`` of the height and width of its picture, from the top left: what is less than a
+    patch at the right and the bottom was not seen.
+    """
+
+    path: str
+    covers: tuple[float, float]
+    other_path: str
+    other_covers: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropDrawn:
+    """What was drawn for one crop: its box, in pixels of the picture, and what was done to its pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    is_large: bool
+    is_flipped: bool
+    is_jittered: bool
+    is_grey: bool
+    is_blurred: bool
+    is_solarized: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cropped:
+    """Crops as a network is given them: two .npy of uint8 (crops, side, side, 3), RGB; the large ones come first.
+
+    ``size`` is height and width of the upright picture.
+    """
+
+    large: str
+    small: str
+    drawn: tuple[CropDrawn, ...]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A backbone that is kept. ``heads``, ``depth`` and ``patch`` are 0 where it has no attention."""
 
@@ -368,11 +499,42 @@ class PartHits:
     hits: tuple[PartHit, ...]
 
 
-VisionQuestion = Attention | Mask | Colours | Likeness | Where | Load | Forget | Release | Reclaim | Status | Ping
+VisionQuestion = (
+    Attention
+    | Mask
+    | Colours
+    | Likeness
+    | Where
+    | Describe
+    | ShowPart
+    | Explain
+    | Crops
+    | Load
+    | Forget
+    | Release
+    | Reclaim
+    | Status
+    | Ping
+)
 """The questions of ``engine serve vision``."""
 SearchQuestion = Similar | Part | Ping
 """The questions of ``engine serve search``."""
-ServiceAnswer = Maps | MaskMade | Coloured | Likenesses | Place | Model | State | Done | Hits | PartHits
+ServiceAnswer = (
+    Maps
+    | MaskMade
+    | Coloured
+    | Likenesses
+    | Place
+    | Vectors
+    | PartShown
+    | Explained
+    | Cropped
+    | Model
+    | State
+    | Done
+    | Hits
+    | PartHits
+)
 
 
 def _by_name(union: object) -> Mapping[str, type]:

@@ -17,7 +17,7 @@ Letters after a name are its axes:
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, Self, TypeVar
@@ -39,6 +39,8 @@ it in its own aspect."""
 MODEL_PARTS = 2
 """Parts of a path that tell a model from others: ``runs/0001``; those above them are of this computer."""
 
+RUNS = "runs"
+"""Folder of a project that its runs are in."""
 ROWS = "rows.npy"
 WAITING, SEEN, FAILED, GONE = range(4)
 """States of a row: not seen yet; seen; could not be read; the picture is not in the folder any more."""
@@ -126,7 +128,7 @@ class FeatureSet:
         plan = read_record(folder / "plan.json", SetPlan)
         if plan is None:
             raise BadInput(f"There is no set of features in '{folder}'.", "Make one with: engine embed PROJECT.")
-        self.plan = plan
+        self.plan = replace(plan, model=model_at_home(plan.model, folder.parent.parent))
         # A copy, of which the key is made at once: what is made from the set is of what it held when it was opened.
         self.rows: NDArray[np.void] = np.array(ArrayFile(folder / ROWS).read())
         digest = hashlib.blake2b(plan.key.encode(), digest_size=8)
@@ -344,6 +346,16 @@ def hash_words(digest: str | None) -> tuple[int, int]:
     """Return the 16 bytes of a picture's hash, in hexadecimal, as two numbers; zeros where there is none."""
     whole = int(digest or "0", 16)
     return whole >> 64, whole & (1 << 64) - 1
+
+
+def model_at_home(model: str, project: Path) -> str:
+    """Return where a model is now; a run of this project goes with it when its folder is moved."""
+    parts = model.replace("\\", "/").rstrip("/").split("/")[-MODEL_PARTS:]
+    if len(parts) < MODEL_PARTS or parts[0] != RUNS or not parts[1].isdecimal():
+        return model
+    own = project / RUNS / parts[1]
+    is_elsewhere = Path(model).is_absolute() and Path(model).is_dir()
+    return str(own) if not is_elsewhere and own.is_dir() else model
 
 
 def short_name(model: str) -> str:

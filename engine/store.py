@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+import psutil
+
 from engine.errors import Busy, DiskFull
 
 RENAME_ATTEMPTS = 10
@@ -115,6 +117,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+_LOCK, _WRITER = ".lock", ".writer"
+
+
 @contextlib.contextmanager
 def sole_writer(folder: Path, work: str) -> Iterator[None]:
     """Hold the lock of a folder; the system lets go of it when the process ends, however it ends.
@@ -126,12 +131,33 @@ def sole_writer(folder: Path, work: str) -> Iterator[None]:
     Raises:
         Busy: another process holds it.
     """
-    with (folder / ".lock").open("w") as file:
+    with (folder / _LOCK).open("w") as file:
         try:
             _lock(file)
         except OSError as problem:
             raise Busy(f"Another process {work} '{folder}'.", "Wait for it to end, or stop it.") from problem
+        # Beside the lock, as Windows lets nobody read a locked file.
+        write_atomically(folder / _WRITER, lambda target: target.write(str(os.getpid()).encode()))
         yield
+
+
+def writer_of(folder: Path) -> int | None:
+    """Return the process that holds the lock of a folder, None where nobody does."""
+    try:
+        process = int((folder / _WRITER).read_bytes())
+    except (OSError, ValueError):
+        return None
+    # Only where it lives is the lock tried, so that no process that is about to take it finds it taken.
+    if not psutil.pid_exists(process):
+        return None
+    try:
+        with (folder / _LOCK).open("r+") as file:
+            _lock(file)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return process
+    return None
 
 
 def _lock(file: TextIO) -> None:

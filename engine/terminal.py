@@ -4,6 +4,7 @@ Standard output carries the outcome alone; progress, notices and errors go to st
 progress is a moving bar, elsewhere one line every ten seconds. NO_COLOR is honoured.
 """
 
+import _thread
 import argparse
 import contextlib
 import errno
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import platform
+import signal
 import sys
 import textwrap
 import time
@@ -24,13 +26,14 @@ from engine import __version__
 from engine.commands import COMMANDS, EXIT_CODES, Outcome, time_in_words
 from engine.errors import EXIT_BUG, Stopped, UserError
 from engine.faults import fault_of_the_world
+from engine.protocol import Failed, Finished, Made, Measured, Message, Noticed, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from engine.protocol import Message, Progress
+    from engine.channel import Channel
 
 LINE_EVERY_S = 10.0
 EXIT_INTERRUPTED = 130
@@ -46,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
         _write(f"engine {__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        return _failed(UserError(f"There is no command '{argv[0]}'.", "See engine --help."), is_json=False, exit_code=2)
+        return LastWord().failed(UserError(f"There is no command '{argv[0]}'.", "See engine --help."), exit_code=2)
     with _surviving_a_closed_pipe():
         return _run(argv[0], argv[1:])
     return 0
@@ -86,26 +89,41 @@ def _write_json(data: Mapping[str, object]) -> None:
 
 
 def _run(command: str, argv: Sequence[str]) -> int:
-    is_json = "--json" in argv
+    is_piped = "--pipe" in argv and command != "serve"  # a service speaks over the pipe in its own way
+    last = LastWord(is_json="--json" in argv)
     try:
+        last.channel = channel = _pipe() if is_piped else None
         arguments = _parser(command).parse_args(argv)
-        with Terminal(is_quiet=arguments.quiet) as terminal:
+        with Terminal(is_quiet=arguments.quiet, channel=channel) as terminal:
             outcome: Outcome = arguments.run(arguments, terminal.tell)
     except SystemExit as ending:  # argparse has said what is wrong, or shown the help
-        return int(ending.code or 0)
+        return last.usage(int(ending.code or 0))
     except Stopped as stop:
-        return _stopped(stop.exit_code, is_json=is_json)
+        return last.stopped(stop.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        return _stopped(EXIT_INTERRUPTED, is_json=is_json)
+        return last.stopped(EXIT_INTERRUPTED)
     except Exception as problem:  # noqa: BLE001 - the engine's one place where our own faults end
         known = problem if isinstance(problem, UserError) else fault_of_the_world(problem)
-        return _failed(known, is_json=is_json) if known else _bug(problem, is_json=is_json)
-    if is_json:
-        _write_json(outcome.data)
-    else:
-        _write(outcome.text)
-    return outcome.exit_code
+        return last.failed(known) if known else last.failed(_bug(problem), exit_code=EXIT_BUG)
+    return last.finished(outcome)
+
+
+def _pipe() -> "Channel":
+    """Take the standard streams for messages; Stop is as Ctrl-C, and so is the end of whoever started this."""
+    import threading
+
+    from engine.channel import Channel
+
+    main = threading.main_thread().ident
+
+    def interrupt() -> None:
+        if hasattr(signal, "pthread_kill") and main is not None:
+            signal.pthread_kill(main, signal.SIGINT)  # wakes the main thread where it waits
+        else:
+            _thread.interrupt_main()
+
+    return Channel.of_this_process({}, on_orphaned=interrupt, on_stop=interrupt)
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -125,22 +143,51 @@ def _parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _stopped(exit_code: int, *, is_json: bool) -> int:
-    if is_json:
-        _write_json({"stopped": True, "exit_code": exit_code})
-    return exit_code
+class LastWord:
+    """What a command says at its end, and its exit code: as text, as one JSON object, or up the pipe."""
+
+    def __init__(self, *, is_json: bool = False) -> None:
+        self._is_json = is_json
+        self.channel: Channel | None = None
+
+    def finished(self, outcome: Outcome) -> int:
+        """Say what was done."""
+        if self.channel:
+            self.channel.send(Finished(exit_code=outcome.exit_code, outcome=dict(outcome.data)))
+        elif self._is_json:
+            _write_json(outcome.data)
+        else:
+            _write(outcome.text)
+        return outcome.exit_code
+
+    def stopped(self, exit_code: int) -> int:
+        """Say that it was asked to end early, and did."""
+        if self.channel:
+            self.channel.send(Finished(exit_code=exit_code, stopped=True))
+        elif self._is_json:
+            _write_json({"stopped": True, "exit_code": exit_code})
+        return exit_code
+
+    def failed(self, problem: UserError, exit_code: int | None = None) -> int:
+        """Say what could not be done."""
+        code = exit_code or problem.exit_code
+        if self.channel:
+            self.channel.send(Failed(message=problem.message, hint=problem.hint, exit_code=code))
+        elif self._is_json:
+            _write_json({"error": problem.message, "hint": problem.hint, "exit_code": code})
+        sys.stderr.write(f"error: {problem.message}\n" + (f"  {problem.hint}\n" if problem.hint else ""))
+        return code
+
+    def usage(self, exit_code: int) -> int:
+        """Say that the command line was wrong, where only a program hears."""
+        if self.channel and exit_code:
+            told = "The command was not understood."
+            self.channel.send(Failed(message=told, hint="See its log.", exit_code=exit_code))
+        return exit_code
 
 
-def _failed(problem: UserError, *, is_json: bool, exit_code: int | None = None) -> int:
-    code = exit_code or problem.exit_code
-    if is_json:
-        _write_json({"error": problem.message, "hint": problem.hint, "exit_code": code})
-    sys.stderr.write(f"error: {problem.message}\n" + (f"  {problem.hint}\n" if problem.hint else ""))
-    return code
-
-
-def _bug(problem: Exception, *, is_json: bool) -> int:
-    """Say that we are at fault and keep what is needed to mend it."""
+def _bug(problem: Exception) -> UserError:
+    """Return that we are at fault, and keep what is needed to mend it."""
     from platformdirs import user_log_dir
 
     report = "".join(traceback.format_exception(problem))
@@ -150,8 +197,7 @@ def _bug(problem: Exception, *, is_json: bool) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(about, encoding="utf-8", errors="backslashreplace")
     what = textwrap.shorten(f"{type(problem).__name__}: {problem}", 200)
-    fault = UserError(f"this is a fault of the program: {what}", f"The details are in {path}.")
-    return _failed(fault, is_json=is_json, exit_code=EXIT_BUG)
+    return UserError(f"this is a fault of the program: {what}", f"The details are in {path}.")
 
 
 @contextlib.contextmanager
@@ -167,12 +213,13 @@ def _surviving_a_closed_pipe() -> Iterator[None]:
 
 
 class Terminal:
-    """Draws messages on standard error."""
+    """Draws messages on standard error, which is the log where a program listens at the pipe."""
 
-    def __init__(self, *, is_quiet: bool = False) -> None:
+    def __init__(self, *, is_quiet: bool = False, channel: "Channel | None" = None) -> None:
         from rich.console import Console
 
         self._is_quiet = is_quiet
+        self._channel = channel
         self._console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -185,10 +232,10 @@ class Terminal:
         if self._bars:
             self._bars.stop()
 
-    def tell(self, message: "Message") -> None:
+    def tell(self, message: Message) -> None:
         """Draw a message, if it is for people."""
-        from engine.protocol import Made, Measured, Noticed, Progress
-
+        if self._channel and not isinstance(message, Finished | Failed):  # the last word is ``LastWord``'s
+            self._channel.send(message)
         match message:
             case Progress():
                 if not self._is_quiet:
@@ -213,7 +260,7 @@ class Terminal:
         if hint:
             self._console.print(textwrap.indent(hint, "  "), markup=False)
 
-    def _draw(self, message: "Progress") -> None:
+    def _draw(self, message: Progress) -> None:
         if not self._console.is_terminal:
             self._draw_line(message)
             return
@@ -226,7 +273,7 @@ class Terminal:
             self._tasks[message.what], completed=message.done, total=message.total, note=_pace_in_words(message)
         )
 
-    def _draw_line(self, message: "Progress") -> None:
+    def _draw_line(self, message: Progress) -> None:
         now = time.monotonic()
         is_due = now - self._line_at.get(message.what, now - LINE_EVERY_S) >= LINE_EVERY_S
         if is_due or message.done == message.total:
@@ -247,7 +294,7 @@ def _bars(console: "Console") -> "Bars":
     )
 
 
-def _pace_in_words(message: "Progress") -> str:
+def _pace_in_words(message: Progress) -> str:
     words = []
     if message.rate:
         words.append(

@@ -106,6 +106,11 @@ def _listed(examples: Sequence[str]) -> str:
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     shared = parser.add_argument_group("output")
     shared.add_argument("--json", action="store_true", help="write the outcome as one JSON object to standard output")
+    shared.add_argument(
+        "--pipe",
+        action="store_true",
+        help="for a program that starts this: messages as JSON lines on standard output, Stop on standard input",
+    )
     shared.add_argument("--quiet", action="store_true", help="no progress; warnings and the outcome only")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from engine.commands import StopSignal
 from engine.commands.listing import neighbours_of
-from engine.finding.duplicates import Duplicates, find_duplicates, keep_duplicates
+from engine.finding.duplicate_files import Duplicates, keep_duplicates
+from engine.finding.duplicates import find_duplicates
 from engine.project import Picture
 from engine.protocol import Noticed, Tell
 from engine.sets import FeatureSet

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from engine import __version__
 from engine.commands import Outcome, new_parser
-from engine.machine import find_device, free_bytes
+from engine.facts import free_bytes
+from engine.machine import find_devices
 from engine.models.weights import cache_dir
 from engine.protocol import Tell
 
@@ -36,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(_arguments: argparse.Namespace, _tell: Tell) -> Outcome:
     """Look at the machine; exit 0 also when something may be wrong."""
-    machine = find_device()
+    devices = find_devices()
+    machine = devices[0]
     versions = {name: version for name in PACKAGES if (version := _version(name))}
     extras = {name: _version(name) for name in OPTIONAL}
     shared = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None
@@ -62,6 +64,7 @@ def run(_arguments: argparse.Namespace, _tell: Tell) -> Outcome:
         "python": platform.python_version(),
         "system": platform.platform(),
         "machine": asdict(machine),
+        "devices": [asdict(device) for device in devices],
         "packages": versions,
         "extras": extras,
         "free_bytes": room,

@@ -11,7 +11,7 @@ from engine.commands.arguments import add_set
 from engine.commands.contact_sheets import Cell, Sheet, SheetFiles, write_sheets
 from engine.commands.copies import copies_in
 from engine.commands.listing import NAMED, counted, made_folder, write_csv
-from engine.finding.duplicates import Duplicates, Group, Member
+from engine.finding.duplicate_files import Duplicates, Group, Member
 from engine.project import Picture, Project
 from engine.protocol import Made, Tell
 from engine.provenance import of_set

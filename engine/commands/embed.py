@@ -18,7 +18,8 @@ from engine.commands.arguments import add_device, add_model
 from engine.commands.listing import named_in_words
 from engine.commands.scanning import open_project, scan_into
 from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe, DiskFull, UnreadablePicture
-from engine.machine import find_device, free_bytes, make_cpu_fast, usable_cores
+from engine.facts import free_bytes
+from engine.machine import find_device, make_cpu_fast, usable_cores
 from engine.measuring.knn import NEIGHBOURS, knn_accuracy, leave_one_out_accuracy
 from engine.models import feature_width, patch_of
 from engine.models.weights import Backbone, load_backbone

@@ -11,8 +11,9 @@ from engine.commands.contact_sheets import Cell, Sheet, SheetFiles, write_sheets
 from engine.commands.copies import copies_in
 from engine.commands.listing import NAMED, made_folder, named_in_words, neighbours_of, write_csv
 from engine.errors import BadInput
-from engine.finding.duplicates import Duplicates, read_duplicates
-from engine.finding.oddities import Oddities, Suspect, find_oddities, keep_oddities
+from engine.finding.duplicate_files import Duplicates, read_duplicates
+from engine.finding.oddities import find_oddities
+from engine.finding.oddity_files import Oddities, Suspect, keep_oddities
 from engine.project import Picture, Project
 from engine.protocol import Made, Tell
 from engine.provenance import of_set

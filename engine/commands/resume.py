@@ -11,16 +11,18 @@ from engine.commands.runs import (
     add_fields,
     asked_in,
     follow,
+    is_part,
     lead,
     new_run,
+    of_run,
     plan_for,
     plan_in_words,
     read_run,
-    to_learn_from,
 )
 from engine.commands.scanning import scan_into
 from engine.errors import BadInput, BadRecipe
-from engine.machine import Machine, find_device
+from engine.facts import Machine
+from engine.machine import find_device
 from engine.project import Picture, Project
 from engine.protocol import Noticed, Tell
 from engine.recipes import Plan, Recipe
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     if rank > 0:
         return follow(distributed.agreed())
     with distributed.deciding() as decide, Project.at(folder.parents[1]) as project:
-        pictures = to_learn_from(scan_into(project, tell).readable)
+        pictures = of_run(folder, scan_into(project, tell).readable)
         if arguments.fork:
             folder, plan = _fork(project, folder, recipe, pictures, machine)
             tell(Noticed(level="info", text=f"New run {folder}\n{plan_in_words(plan, recipe.asked)}"))
@@ -106,7 +108,7 @@ def _fork(
         )
     reasons = old.reasons | plan.reasons
     plan = plan.model_copy(update={"reasons": {name: why for name, why in reasons.items() if name not in recipe.asked}})
-    new = new_run(project, plan, pictures)
+    new = new_run(project, plan, pictures, is_part=is_part(folder))
     shutil.copytree(start.folder, new / "checkpoints" / start.folder.name)
     return new, plan
 

@@ -2,22 +2,23 @@
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine import distributed
 from engine.catalogue import Shape
-from engine.commands import Outcome, StopSignal
+from engine.commands import Outcome, StopSignal, size_in_words, time_in_words
 from engine.commands.listing import named_in_words
 from engine.errors import EXIT_PARTIAL, BadInput
-from engine.machine import Machine, free_bytes
+from engine.estimates import Estimate
+from engine.facts import Machine, facts_of, to_train_on
 from engine.models.weights import load_backbone, write_backbone
-from engine.project import Picture, Project
+from engine.project import Picture, Project, pictures_folder_of
 from engine.protocol import Noticed, Tell
 from engine.recipes import (
     FIELDS,
     SECTIONS,
-    Facts,
     Plan,
     Recipe,
     Value,
@@ -78,35 +79,67 @@ def to_learn_from(readable: Sequence[Picture]) -> list[Picture]:
     """
     if not readable:
         raise BadInput("There are no readable pictures in the folder.", "See what was found with: engine scan FOLDER.")
-    train_split = [picture for picture in readable if picture.split == "train"]
-    return train_split or list(readable)
+    return [readable[place] for place in to_train_on([picture.split for picture in readable])]
+
+
+def named_in(file: Path, readable: Sequence[Picture]) -> list[Picture]:
+    """Return the pictures that a text file names, one path or id a line, in the order of the project.
+
+    Raises:
+        BadInput: the file cannot be read, names a picture that is not there, or none.
+    """
+    try:
+        names = set(file.read_bytes().splitlines()) - {b""}
+    except OSError as problem:
+        raise BadInput(f"Cannot read the list '{file}': {problem.strerror}.") from problem
+    by_name = {str(picture.id).encode(): picture for picture in readable}
+    by_name |= {os.fsencode(picture.path): picture for picture in readable}
+    missing = sorted(names - by_name.keys())
+    if missing:
+        others = f" nor are {len(missing) - 1:,} more of '{file}'" if len(missing) > 1 else ""
+        raise BadInput(
+            f"'{os.fsdecode(missing[0])}' is no readable picture of this project{others}.",
+            "Paths are relative to the folder of pictures; ids are those of the project.",
+        )
+    chosen = {by_name[name].id for name in names}
+    if not chosen:
+        raise BadInput(f"The list '{file}' names no picture.", "Write one path or id a line.")
+    return [picture for picture in readable if picture.id in chosen]
+
+
+def is_part(run: Path) -> bool:
+    """Tell whether the pictures of a run were chosen one by one."""
+    return bool(json.loads((run / "plan.json").read_bytes()).get("is_part", False))
+
+
+def of_run(run: Path, readable: Sequence[Picture]) -> list[Picture]:
+    """Return what a run learns from now: what the folder holds, or the pictures that were chosen for it."""
+    if not is_part(run):
+        return to_learn_from(readable)
+    listed = PictureList(run)
+    chosen = {listed.path(i) for i in range(len(listed))}
+    return [picture for picture in readable if picture.path in chosen]
 
 
 def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, project: Path, shape: Shape | None) -> Plan:
     """Settle a recipe for some pictures on this machine; ``shape`` is that of the weights it starts from."""
-    sides = sorted(min(picture.rows or 1, picture.cols or 1) for picture in pictures)
-    facts = Facts(
-        n_pictures=len(pictures),
-        median_side=sides[len(sides) // 2],
-        device=machine.device,
-        device_memory_bytes=machine.device_memory_bytes,
-        has_bf16=machine.has_bf16,
-        cores=machine.cores,
-        processes=distributed.world()[1],
-        disk_free_bytes=free_bytes(project),
-        start=shape,
-    )
-    return settle(recipe, facts)
+    sides = [min(picture.rows or 1, picture.cols or 1) for picture in pictures]
+    return settle(recipe, facts_of(sides, machine, project, start=shape, processes=distributed.world()[1]))
 
 
-def new_run(project: Project, plan: Plan, pictures: Sequence[Picture]) -> Path:
-    """Make a run's folder with everything that determines it."""
+def new_run(project: Project, plan: Plan, pictures: Sequence[Picture], *, is_part: bool = False) -> Path:
+    """Make a run's folder with everything that determines it; ``is_part`` where its pictures were chosen one by one."""
     folder = project.new_run(f"{plan.model.model}, {plan.run.epochs} epochs")
     PictureList.write(folder, pictures)
     if plan.model.init:
         start = load_backbone(plan.model.init)
         write_backbone(folder / "init.safetensors", start.model, start.shape, about={"source": start.source})
-    content = {"plan": plan.model_dump(), "pictures": fingerprint(pictures), "folder": str(project.pictures_folder)}
+    content = {
+        "plan": plan.model_dump(),
+        "pictures": fingerprint(pictures),
+        "folder": project.kept_pictures_folder,
+        "is_part": is_part,
+    }
     write_atomically(folder / "plan.json", lambda file: file.write(json.dumps(content, indent=1).encode()))
     return folder
 
@@ -119,7 +152,8 @@ def read_run(folder: Path) -> tuple[Plan, str, Path]:
     """
     try:
         content = json.loads((folder / "plan.json").read_bytes())
-        return Plan.model_validate(content["plan"]), content["pictures"], Path(content["folder"])
+        root = pictures_folder_of(folder.resolve().parents[1], content["folder"])
+        return Plan.model_validate(content["plan"]), content["pictures"], root
     except (OSError, ValueError, KeyError) as problem:
         raise BadInput(
             f"'{folder}' is no run that can be read.", "Name a folder such as photos.dinoviz/runs/0001."
@@ -199,6 +233,17 @@ def _outcome(folder: Path, result: Result) -> Outcome:
         lines += named_in_words([f"{path}: {problem}" for path, problem in result.replaced.items()])
     lines.append(f"  look: engine look attention PICTURE --model {folder} --out DIR")
     return Outcome(data, "\n".join(lines), EXIT_PARTIAL if result.replaced else 0)
+
+
+def estimate_in_words(took: Estimate) -> str:
+    """Return what a run will take, as lines under its plan."""
+    return "\n".join(
+        (
+            "It will take about",
+            f"  {time_in_words(took.seconds)} at {took.pictures_per_s:,.0f} pictures/s ({took.source})",
+            f"  {size_in_words(took.memory_bytes)} of memory, {size_in_words(took.disk_bytes)} of disk",
+        )
+    )
 
 
 def plan_in_words(plan: Plan, asked: Mapping[str, Value]) -> str:

@@ -13,6 +13,7 @@ from engine.timing import Pace
 
 FILES_PER_WORKER = 50  # fewer are not worth the 0.3 s that one more process takes to start
 BLOCK = 500  # rows written at once: what a kill can cost
+FIRST_BLOCK = 60  # so that a window fills its first screen at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +24,12 @@ class Scan:
     passed_over: Sequence[PassedOver]
     n_new: int
     n_gone: int
+    left_out: frozenset[int] = frozenset()
 
     @property
     def readable(self) -> list[Picture]:
-        """The pictures that can be used."""
-        return [picture for picture in self.pictures if picture.problem is None]
+        """The pictures that can be used, but for those that a person left out of the project."""
+        return [p for p in self.pictures if p.problem is None and p.id not in self.left_out]
 
 
 def open_project(folder: Path, project: Path | None) -> Project:
@@ -64,6 +66,7 @@ def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
         passed_over=findings.passed_over,
         n_new=len(new),
         n_gone=len(gone),
+        left_out=project.marks().hidden,
     )
 
 
@@ -110,10 +113,11 @@ def _paced(pictures: Iterator[Picture], pace: Pace) -> Iterator[Picture]:
 
 def _blocks(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
     block: list[Picture] = []
+    size = FIRST_BLOCK
     for picture in pictures:
         block.append(picture)
-        if len(block) == BLOCK:
+        if len(block) == size:
             yield block
-            block = []
+            block, size = [], BLOCK
     if block:
         yield block

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,21 @@ from engine.commands import Outcome, new_parser
 from engine.commands.arguments import add_device, add_set
 from engine.commands.listing import made_folder
 from engine.commands.looking import whole_numbers
-from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe, BadWeights, UnreadablePicture
+from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe, UnreadablePicture
 from engine.finding.explain import explain
-from engine.images import content_hash, open_rgb
+from engine.images import open_rgb
 from engine.machine import find_device, make_cpu_fast
-from engine.models.weights import load_backbone
+from engine.models.weights import Backbone
 from engine.project import Project
 from engine.protocol import Made, Noticed, Tell
 from engine.provenance import of_set
 from engine.questions import MOST_HITS, Hit, Hits, Part, PartHit, PartHits, Similar
 from engine.seeing.drawing import Picture, Tile, boxed, heatmap, overlay, sheet, within, write_png
-from engine.seeing.embed import Embedder
 from engine.seeing.files import file_stems
-from engine.seeing.grid import Box, Grid
-from engine.seeing.showings import part_of_patches, patches_of, show_part
+from engine.seeing.grid import Box
+from engine.seeing.seers import Seer, backbone_of
 from engine.serve.client import ServiceProcess
-from engine.sets import FeatureSet
+from engine.sets import FeatureSet, SetPlan
 
 WANTED = 20
 WHY_PX = 640
@@ -71,44 +70,22 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-@dataclass(slots=True)
-class _Seer:
-    """The backbone of a set, loaded when something is not in the set."""
+def _seer(features: FeatureSet, device: str, tell: Tell) -> Seer:
+    """Return who sees as the set was seen; what is to be said of its backbone is told when it is loaded."""
 
-    features: FeatureSet
-    device: str
-    tell: Tell
-    _embedder: Embedder | None = field(default=None)
+    def load(plan: SetPlan) -> Backbone:
+        backbone = backbone_of(plan)
+        for notice in backbone.notices:
+            tell(Noticed(level="info", text=notice))
+        return backbone
 
-    @property
-    def embedder(self) -> Embedder:
-        """Sees as the pictures of the set were seen.
+    def chosen() -> torch.device:
+        machine = find_device(device)
+        if machine.device == "cpu":
+            make_cpu_fast()
+        return torch.device(machine.device)
 
-        Raises:
-            BadWeights: the backbone is another one by now.
-        """
-        if self._embedder is None:
-            plan = self.features.plan
-            backbone = load_backbone(plan.model, role=plan.role)
-            if backbone.sha256 != plan.model_sha256:
-                raise BadWeights(
-                    f"'{plan.model}' is not the backbone any more that this set was made with.",
-                    f"Make a set with the one of now: engine embed PROJECT --model {plan.model}.",
-                )
-            for notice in backbone.notices:
-                self.tell(Noticed(level="info", text=notice))
-            machine = find_device(self.device)
-            if machine.device == "cpu":
-                make_cpu_fast()
-            self._embedder = Embedder(backbone, plan, torch.device(machine.device))
-        return self._embedder
-
-    def patches(self, row: int | None, picture_YX3: Picture) -> NDArray[np.floating]:
-        """Return the features of the patches of a whole picture, as kept where they are."""
-        plan = self.features.plan
-        if row is not None and plan.has_patches and plan.view == "whole":
-            return self.features.patches_of(row)
-        return patches_of(self.embedder, picture_YX3)
+    return Seer(features, load, chosen)
 
 
 def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
@@ -117,13 +94,13 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         raise BadRecipe(f"{arguments.k} pictures cannot be wanted.", f"Ask for 1 to {MOST_HITS:,}.")
     with Project.at(arguments.project) as project:
         features = project.features(arguments.set)
-        seer = _Seer(features, arguments.device, tell)
-        known = {path: _row_of(project, features, path) for path in arguments.image}
+        seer = _seer(features, arguments.device, tell)
+        known = {path: _row_of(project, seer, path) for path in arguments.image}
         with tempfile.TemporaryDirectory() as folder:
             if arguments.box or arguments.patch:
-                question: Part | Similar = _part(arguments, features, seer, Path(folder))
+                question: Part | Similar = _part(arguments, seer, Path(folder))
             else:
-                question = _similar(arguments, features, seer, known, Path(folder))
+                question = _similar(arguments, seer, known, Path(folder))
             service = ["search", "--project", str(arguments.project), "--set", str(int(features.folder.name))]
             with ServiceProcess([*service, "--cache", folder]) as search:
                 answer = search.ask(question)
@@ -134,76 +111,55 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         return _outcome(project, answer.hits, made, lost)
 
 
-def _row_of(project: Project, features: FeatureSet, path: Path) -> int | None:
+def _row_of(project: Project, seer: Seer, path: Path) -> int | None:
     """Return the row of a picture that is in the set as it is on the disk now; None for any other."""
     try:
         inside = path.resolve().relative_to(project.pictures_folder.resolve()).as_posix()
     except ValueError:
         return None
     number = project.id_of(inside)
-    if number is None:
-        return None
-    try:
-        row = features.row_of(number)
-    except BadInput:  # scanned, and not embedded yet
-        return None
-    return row if features.is_of(row, content_hash(path)) else None
+    return None if number is None else seer.row_of(number, path)
 
 
-def _similar(
-    arguments: argparse.Namespace, features: FeatureSet, seer: _Seer, known: dict[Path, int | None], folder: Path
-) -> Similar:
+def _similar(arguments: argparse.Namespace, seer: Seer, known: dict[Path, int | None], folder: Path) -> Similar:
     """Ask for what is like pictures: by their rows where they are in the set, by their features where not."""
     strangers = [path for path, row in known.items() if row is None]
     vectors = None
     if strangers:
-        seen = next(seer.embedder.blocks([strangers], workers=1))
-        for place, problem in seen.problems.items():
-            raise BadInput(f"'{strangers[place]}' cannot be read: {problem}.", "Check the path.")
         vectors = folder / "asked.npy"
-        np.save(vectors, seen.block.vectors_ND, allow_pickle=False)
-    ids = tuple(int(features.ids_N[row]) for row in known.values() if row is not None)
+        np.save(vectors, seer.vectors(strangers), allow_pickle=False)
+    ids = tuple(int(seer.features.ids_N[row]) for row in known.values() if row is not None)
     return Similar(pictures=ids, vectors=vectors, how="any" if arguments.any else "mean", most=arguments.k)
 
 
-def _part(arguments: argparse.Namespace, features: FeatureSet, seer: _Seer, folder: Path) -> Part:
+def _part(arguments: argparse.Namespace, seer: Seer, folder: Path) -> Part:
     """Ask where a part of a picture is found.
 
     Raises:
-        BadRecipe: more than one picture, or no box.
+        BadRecipe: more than one picture, or no such part.
         BadInput: the picture cannot be read, or the set cannot be searched by parts.
     """
     if len(arguments.image) > 1:
         raise BadRecipe("A part is looked for of one picture.", "Name one picture with --image.")
-    if not features.plan.has_patches or features.plan.view != "whole":
-        raise BadInput(
-            f"The set {features.folder.name} holds no patches of whole pictures.",
-            "Make one that does: engine embed PROJECT --patches; then engine index PROJECT.",
-        )
-    picture_YX3 = _read(arguments.image[0])
-    templates = show_part(seer.embedder, picture_YX3, *_asked_part(arguments, features, picture_YX3.shape[:2]))
-    templates.write(folder / "part.npz")
+    seer.check_parts()
+    seer.part(_read(arguments.image[0]), *_asked_part(arguments)).write(folder / "part.npz")
     return Part(templates=folder / "part.npz", most=arguments.k)
 
 
-def _asked_part(
-    arguments: argparse.Namespace, features: FeatureSet, size: tuple[int, ...]
-) -> tuple[Box, NDArray[np.bool_] | None]:
-    """Return the box around the part that is looked for, and its pixels where it is not all of the box.
+def _asked_part(arguments: argparse.Namespace) -> tuple[Box | None, list[tuple[int, int]]]:
+    """Return the box or the patches that are looked for.
 
     Raises:
-        BadRecipe: there is no such part.
+        BadRecipe: they are none.
     """
     if not arguments.patch:
-        return _box(arguments.box), None
+        return _box(arguments.box), []
     if arguments.box:
         raise BadRecipe("A part is a box or some patches, not both.", "Leave out --box or --patch.")
     places = [whole_numbers("--patch", text) for text in arguments.patch]
     if any(len(place) != 2 for place in places):
         raise BadRecipe("A patch has a row and a column.", "Write --patch 10,12.")
-    plan, high, wide = features.plan, *size[:2]
-    grid = Grid.of((high, wide), patch=plan.patch, side=plan.side)
-    return part_of_patches([(row, col) for row, col in places], grid, (high, wide))
+    return None, [(row, col) for row, col in places]
 
 
 def _box(text: str) -> Box:
@@ -225,7 +181,7 @@ def _read(path: Path) -> Picture:
 def _draw(
     arguments: argparse.Namespace,
     project: Project,
-    seer: _Seer,
+    seer: Seer,
     known: dict[Path, int | None],
     hits: Sequence[Hit | PartHit],
 ) -> tuple[list[Path], dict[str, str]]:
@@ -238,7 +194,7 @@ def _draw(
     asked_YX3 = _read(asked)
     box = None
     if arguments.box or arguments.patch:
-        box, _ = _asked_part(arguments, seer.features, asked_YX3.shape)
+        box, _ = seer.area((asked_YX3.shape[0], asked_YX3.shape[1]), *_asked_part(arguments))
     found = [project.pictures_folder / hit.picture for hit in hits]
     pictures = [_found(path, hit, lost) for path, hit in zip(found, hits, strict=True)]
     if arguments.out:
@@ -254,7 +210,7 @@ def _draw(
         made.append(arguments.out)
     if arguments.why:
         made_folder(arguments.why)
-        asked_RCW = seer.patches(known[asked], asked_YX3)
+        asked_RCW = seer.patches(known[asked], lambda: asked_YX3)
         for rank, (hit, one, stem) in enumerate(zip(hits, pictures, file_stems(found), strict=True), start=1):
             if one is None:
                 continue
@@ -283,7 +239,7 @@ def _found(path: Path, hit: Hit | PartHit, lost: dict[str, str]) -> _Found | Non
 
 
 def _why(
-    seer: _Seer,
+    seer: Seer,
     asked_YX3: Picture,
     asked_RCW: NDArray[np.floating],
     box: Box | None,
@@ -291,7 +247,8 @@ def _why(
     found: _Found,
 ) -> Picture:
     """Draw what a picture that was looked for and one that was found have in each other."""
-    found_RCW = seer.patches(None if hit.is_changed else seer.features.row_of(hit.id), found.picture_YX3)
+    row = None if hit.is_changed else seer.features.row_of(hit.id)
+    found_RCW = seer.patches(row, lambda: found.picture_YX3)
     shared = explain(asked_RCW, found_RCW)
     tiles = [
         Tile(_boxed(within(asked_YX3, WHY_PX), asked_YX3.shape, box), "looked for"),
@@ -306,9 +263,8 @@ def _why(
     return sheet(tiles, title="Why is this found", subtitle=subtitle, columns=2, side_px=WHY_PX)
 
 
-def _heated(seer: _Seer, picture_YX3: Picture, map_RC: NDArray[np.float32]) -> Picture:
-    plan = seer.features.plan
-    grid = Grid.of(picture_YX3.shape[:2], patch=plan.patch, side=plan.side)
+def _heated(seer: Seer, picture_YX3: Picture, map_RC: NDArray[np.float32]) -> Picture:
+    grid = seer.grid((picture_YX3.shape[0], picture_YX3.shape[1]))
     canvas_YX3 = within(picture_YX3, WHY_PX)
     return overlay(canvas_YX3, heatmap(map_RC, grid, canvas_YX3.shape[:2], span=(0.0, 1.0), is_smooth=True))
 

@@ -1,16 +1,30 @@
 """``engine train``: from a folder of pictures to a trained backbone."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from engine import distributed
 from engine.commands import Outcome, new_parser
-from engine.commands.runs import add_fields, asked_in, follow, lead, new_run, plan_for, plan_in_words, to_learn_from
+from engine.commands.runs import (
+    add_fields,
+    asked_in,
+    estimate_in_words,
+    follow,
+    lead,
+    named_in,
+    new_run,
+    plan_for,
+    plan_in_words,
+    to_learn_from,
+)
 from engine.commands.scanning import open_project, scan_into
+from engine.estimates import estimate
 from engine.machine import find_device
 from engine.models.weights import load_backbone
 from engine.protocol import Noticed, Tell
 from engine.recipes import AUTO, Recipe
+from engine.run_files import newest_speed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,13 +37,17 @@ def parser() -> argparse.ArgumentParser:
             "engine train photos/",
             "engine train photos/ --model vit-tiny/16 --epochs 100 --device cpu",
             "engine train photos/ --config run.toml --dry-run",
+            "engine train photos/ --only shoes.txt",
             "torchrun --nproc-per-node 2 -m engine train photos/ --batch 128",
         ],
     )
     command.add_argument("folder", type=Path, help="folder of pictures, or a project")
     command.add_argument("--project", type=Path, help="where to keep the project; beside the folder by default")
     command.add_argument("--config", type=Path, action="append", default=[], help="run file (TOML); later ones win")
-    command.add_argument("--dry-run", action="store_true", help="print the settled plan and stop")
+    command.add_argument(
+        "--only", type=Path, metavar="FILE", help="learn from some pictures only: a text file, one path or id a line"
+    )
+    command.add_argument("--dry-run", action="store_true", help="print the settled plan, what it will take, and stop")
     add_fields(command)
     command.set_defaults(run=run)
     return command
@@ -46,13 +64,18 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     if rank > 0:
         return follow(distributed.agreed())
     with distributed.deciding() as decide, open_project(arguments.folder, arguments.project) as project:
-        pictures = to_learn_from(scan_into(project, tell).readable)
+        readable = scan_into(project, tell).readable
+        pictures = named_in(arguments.only, readable) if arguments.only else to_learn_from(readable)
         init = str(recipe.asked.get("init", ""))
         shape = load_backbone(init).shape if init else None
         plan = plan_for(recipe, pictures, machine, project.folder, shape)
         if arguments.dry_run:
-            return Outcome({"plan": plan.model_dump()}, plan_in_words(plan, recipe.asked))
+            took = estimate(plan, cores=machine.cores, earlier=newest_speed(project.folder / "runs", plan))
+            return Outcome(
+                {"plan": plan.model_dump(), "estimate": asdict(took)},
+                f"{plan_in_words(plan, recipe.asked)}\n{estimate_in_words(took)}",
+            )
         tell(Noticed(level="info", text=plan_in_words(plan, recipe.asked)))
-        folder = new_run(project, plan, pictures)
+        folder = new_run(project, plan, pictures, is_part=arguments.only is not None)
         decide(str(folder))
         return lead(project, folder, plan, tell)

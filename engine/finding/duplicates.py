@@ -19,14 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadInput, BadRecipe
+from engine.finding.duplicate_files import Duplicates, Group, group_of, in_order
 from engine.finding.neighbours import NeighbourTable
 from engine.finding.vectors import normalised
 from engine.protocol import Tell
-from engine.records import write_record
 from engine.sets import FeatureSet
 from engine.timing import Pace
-
-FILE = "duplicates.json"
 
 EIGENVALUE_FLOOR = 1e-5  # of the largest; eval_copy_detection.py
 LEARNT_AT_MOST = 100_000  # rows the whitening is learnt on; the reference takes 20,000
@@ -48,7 +46,6 @@ LOWEST, HIGHEST = 0.4, 0.95
 THRESHOLD_OF_FEW = 0.8
 """By plain cosine, of pictures too few to say what unlike ones reach: 1 of 2,000 pairs of clothing photos does, but of
 hands on one background 1 of 60."""
-PAIRS_LISTED = 1000  # of one group; a long chain has many more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,68 +66,6 @@ class Whitening:
         if self.axes_DD is not None:
             rows_BD = rows_BD @ self.axes_DD
         return normalised(rows_BD)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """Two pictures, by their ids, and how alike they are: cosine of the whitened descriptors, 1 for equal files."""
-
-    first: int
-    second: int
-    likeness: float
-    is_exact: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One picture of a group, the picture to keep for it (its own id where it is that one) and their likeness."""
-
-    picture: int
-    keep: int
-    likeness: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Pictures that hang together by pairs above the threshold.
-
-    ``members`` begin with the one to keep: the largest picture, and of equal ones that of the lowest id. All that are
-    directly alike to it follow. A chain of resemblances, whose ends are unlike, has more to keep, which come after
-    them in the same way. ``pairs`` are the likeliest first, at most
-    ``PAIRS_LISTED`` of ``n_pairs``.
-    """
-
-    members: list[Member]
-    pairs: list[Pair]
-    n_pairs: int
-
-    @property
-    def likeness(self) -> float:
-        """That of its likeliest pair."""
-        return self.pairs[0].likeness
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duplicates:
-    """The groups of a set, likeliest first, and how they were told.
-
-    Args:
-        made_from: key of the set.
-        n_pictures: that were compared: seen, and not left out.
-        threshold: likeness from which pictures are copies.
-        suggested: the threshold that the set itself suggests.
-        reason: of the suggestion.
-        whitening: as ``Whitening.how``.
-        groups: of two pictures or more.
-    """
-
-    made_from: str
-    n_pictures: int
-    threshold: float
-    suggested: float
-    reason: str
-    whitening: Literal["reference", "shrunk", "none"]
-    groups: list[Group]
 
 
 def find_duplicates(
@@ -177,24 +112,6 @@ def find_duplicates(
         whitening=whitening.how,
         groups=_groups(features.ids_N, first_N, links, pixels),
     )
-
-
-def keep_duplicates(features: FeatureSet, found: Duplicates) -> None:
-    """Write the groups into the folder of the set, whose lock is held.
-
-    Raises:
-        DiskFull: there is no room.
-    """
-    write_record(features.folder / FILE, found)
-
-
-def read_duplicates(features: FeatureSet) -> Duplicates:
-    """Return the groups that were found last.
-
-    Raises:
-        BadInput: there are none, or they are of other features than the set holds now.
-    """
-    return features.made(FILE, Duplicates, "list of duplicates", "engine duplicates PROJECT")
 
 
 def first_of_equal_files(features: FeatureSet, is_compared_N: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -346,13 +263,15 @@ class _Links:
 def _groups(
     ids_N: NDArray[np.int64], first_N: NDArray[np.intp], links: _Links, pixels: Mapping[int, int]
 ) -> list[Group]:
-    """Return the groups, likeliest pair first, equal files before all, then by ids."""
+    """Return the groups in order."""
     copies = _rows_by_first(first_N)
+    copies_by_id = {int(ids_N[row]): ids_N[same].tolist() for row, same in copies.items()}
     groups = []
     for rows, pairs in _components(links, copies):
-        worth = sorted((-pixels.get(int(ids_N[row]), 0), row) for row in rows)  # rows are in the order of ids
-        groups.append(_group([row for _, row in worth], pairs, copies, ids_N))
-    return sorted(groups, key=lambda group: (-group.likeness, not group.pairs[0].is_exact, group.pairs[0].first))
+        worth = sorted(ids_N[rows].tolist(), key=lambda number: (-pixels.get(number, 0), number))
+        by_ids = [(int(ids_N[first]), int(ids_N[second]), likeness) for first, second, likeness in pairs]
+        groups.append(group_of(worth, by_ids, copies_by_id))
+    return in_order(groups)
 
 
 def _rows_by_first(first_N: NDArray[np.intp]) -> dict[int, list[int]]:
@@ -387,35 +306,3 @@ def _components(
             links.firsts_E[mine].tolist(), links.seconds_E[mine].tolist(), links.likeness_E[mine].tolist(), strict=True
         )
         yield rows[members].tolist(), list(pairs)
-
-
-def _group(
-    rows: list[int],
-    links: list[tuple[int, int, float]],
-    copies: Mapping[int, list[int]],
-    ids_N: NDArray[np.int64],
-) -> Group:
-    """Return a group of rows that are in order of worth; equal files follow the first of them."""
-    near: dict[int, dict[int, float]] = {row: {} for row in rows}
-    for first, second, likeness in links:
-        near[first][second] = near[second][first] = min(likeness, 1.0)
-    kept_by: dict[int, tuple[int, float]] = {}
-    for row in rows:
-        if row not in kept_by:
-            kept_by[row] = (row, 1.0)
-            for other, likeness in near[row].items():
-                kept_by.setdefault(other, (row, likeness))
-    members, pairs = [], []
-    place = {row: i for i, row in enumerate(rows)}
-    for row in sorted(rows, key=lambda row: (place[kept_by[row][0]], place[row])):
-        keep, likeness = kept_by[row]
-        for same in (row, *copies.get(row, ())):
-            members.append(Member(picture=int(ids_N[same]), keep=int(ids_N[keep]), likeness=round(likeness, 4)))
-    pairs = [_pair(ids_N, first, second, near[first][second], is_exact=False) for first, second, _ in links]
-    pairs += [_pair(ids_N, row, same, 1.0, is_exact=True) for row in rows for same in copies.get(row, ())]
-    pairs.sort(key=lambda pair: (-pair.likeness, not pair.is_exact, pair.first, pair.second))
-    return Group(members=members, pairs=pairs[:PAIRS_LISTED], n_pairs=len(pairs))
-
-
-def _pair(ids_N: NDArray[np.int64], first: int, second: int, likeness: float, *, is_exact: bool) -> Pair:
-    return Pair(first=int(ids_N[first]), second=int(ids_N[second]), likeness=round(likeness, 4), is_exact=is_exact)

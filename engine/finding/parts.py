@@ -259,6 +259,21 @@ def _keep(index: "faiss.Index", folder: Path, about: PartsAbout) -> None:
     write_record(folder / PART_ABOUT, about)
 
 
+def _opened(features: FeatureSet, about: PartsAbout, mean_W: NDArray[np.float32]) -> "faiss.Index":
+    """Return the index of a set; one that compares all patches holds nothing but them, and is made of them if absent.
+
+    Raises:
+        BadInput: it is not there, or damaged.
+    """
+    if about.lists or (features.folder / INDEX).exists():
+        return read_index(features.folder / INDEX)
+    seen = _seen(features)
+    index = _learnt(features, seen, mean_W, about)
+    for places_B in _blocks(features, seen):
+        index.add_with_ids(centred(features.patches_PW[places_B].astype(np.float32), mean_W), places_B)
+    return index
+
+
 class PartSearcher:
     """An index of patches that is open for searching."""
 
@@ -268,12 +283,12 @@ class PartSearcher:
         Raises:
             BadInput: it has none, or one of other features than it holds now.
         """
-        features.made(ABOUT, PartsAbout, "index of patches", "engine index PROJECT")
+        about = features.made(ABOUT, PartsAbout, "index of patches", "engine index PROJECT")
         import faiss
 
         self._features = features
         self._mean_W: NDArray[np.float32] = np.load(features.folder / MEAN, allow_pickle=False)
-        self._index = read_index(features.folder / INDEX)
+        self._index = _opened(features, about, self._mean_W)
         if isinstance(self._index, faiss.IndexIVF):
             self._index.nprobe = LISTS_LOOKED_AT
         seen = _seen(features)

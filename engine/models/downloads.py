@@ -20,9 +20,9 @@ from typing import BinaryIO
 
 from platformdirs import user_cache_dir
 
-from engine.catalogue import BUNDLED, WEIGHTS
+from engine.catalogue import BUNDLED, WEIGHT_SUFFIXES, WEIGHTS
 from engine.errors import BadInput, BadWeights, DiskFull, DownloadFailed
-from engine.models.tensor_files import PICKLES
+from engine.facts import models_folder
 from engine.store import is_full, write_atomically
 
 Tell = Callable[[int, int], None]
@@ -35,14 +35,12 @@ ATTEMPTS = 5
 PAUSE_S = 0.25
 """Before the second attempt; doubles."""
 LEDGER = "ledger.json"
-CACHED_SUFFIXES = (".safetensors", *sorted(PICKLES))
-"""What may be in the cache under a name; all but the first are converted to it on first use."""
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def cache_dir() -> Path:
     """Return the folder of weights, which may not be there yet: ``DINOVIZ_CACHE``/models or the user's cache folder."""
-    return Path(os.environ.get("DINOVIZ_CACHE") or user_cache_dir("dinoviz")) / "models"
+    return models_folder(user_cache_dir("dinoviz"))
 
 
 def fetch(name: str, tell: Tell, *, cache: Path | None = None, address: str | None = None) -> Path:
@@ -70,9 +68,9 @@ def fetch(name: str, tell: Tell, *, cache: Path | None = None, address: str | No
     _check_address(address)
     check_name(name)
     suffix = Path(urllib.parse.urlsplit(address).path).suffix
-    if suffix not in CACHED_SUFFIXES:
+    if suffix not in WEIGHT_SUFFIXES:
         raise BadInput(
-            f"'{address}' does not end as a file of weights does.", f"It must be one of {', '.join(CACHED_SUFFIXES)}."
+            f"'{address}' does not end as a file of weights does.", f"It must be one of {', '.join(WEIGHT_SUFFIXES)}."
         )
     folder = cache or cache_dir()
     folder.mkdir(parents=True, exist_ok=True)

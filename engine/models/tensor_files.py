@@ -19,6 +19,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from engine.catalogue import PICKLE_SUFFIXES
 from engine.errors import BadInput, BadWeights, UnsafeFile
 
 MAX_HEADER_BYTES = 8 * 1024 * 1024
@@ -41,7 +42,6 @@ DTYPES = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-PICKLES = {".pth", ".pt", ".ckpt", ".bin"}
 ARGUMENTS = "dinoviz-arguments"
 """Key of the metadata under which the child puts the settings found in a checkpoint, as JSON."""
 CHILD_REFUSED = 9
@@ -102,7 +102,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         raise BadInput(f"There is no file '{path}'.")
     if path.suffix == ".safetensors":
         yield read_contents(path)
-    elif path.suffix in PICKLES:
+    elif path.suffix in PICKLE_SUFFIXES:
         with tempfile.TemporaryDirectory(prefix="dinoviz-") as folder:
             converted = Path(folder) / "converted.safetensors"
             _convert_in_child(path, converted)
@@ -110,7 +110,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
     else:
         raise BadWeights(
             f"'{path.name}' is not a kind of weights file that can be read.",
-            f"Use .safetensors, or a PyTorch file: {', '.join(sorted(PICKLES))}.",
+            f"Use .safetensors, or a PyTorch file: {', '.join(PICKLE_SUFFIXES)}.",
         )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from engine.catalogue import BUNDLED, IMAGENET_MEAN, IMAGENET_STD, WEIGHTS, ResNetShape, Shape, VitShape, name_of
 from engine.errors import BadInput, BadRecipe, BadWeights
+from engine.facts import BUNDLED_FILE, DESCRIPTION
 from engine.models import layouts
 from engine.models.backbones import build_backbone
 from engine.models.downloads import (
@@ -49,9 +50,6 @@ __all__ = [
     "write_backbone",
 ]
 
-BUNDLED_FILE = Path(__file__).parents[2] / "resources" / "backbone.safetensors"
-DESCRIPTION = "dinoviz"
-"""Key of the metadata of a safetensors file under which our description of the backbone stands."""
 CHECKPOINT_TEACHER = "model.safetensors"
 CHECKPOINT_STATE = "train.safetensors"
 """The files of a checkpoint of ours that hold a teacher and both roles; see ``training.checkpoint``."""

@@ -8,6 +8,7 @@ Without torch:
     matches         which patches are alike, within and across pictures
     drawing         maps, masks and sheets as pictures; words on pictures; PNG
     links           marked places, and lines between two pictures
+    probe_files     the looks that a training run kept, read
     files           the files of each picture: their names, what became of them
 
 With torch:

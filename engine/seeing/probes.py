@@ -7,7 +7,6 @@ Letters after a name are its axes:
     R C rows and columns of patches · H heads · P patches · K components · Y X pixels · 3 colours, RGB
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
@@ -24,6 +23,7 @@ from engine.seeing.attention import looking, maps_of_layers
 from engine.seeing.grid import Grid
 from engine.seeing.masks import KEEP, attention_mask
 from engine.seeing.patches import COLOURS, as_colours, fit_basis
+from engine.seeing.probe_files import ProbeLook, probe_files, read_probes
 from engine.seeing.views import prepare
 from engine.store import write_atomically
 
@@ -42,26 +42,6 @@ class Probe:
     name: str
     image_1CYX: Tensor
     grid: Grid
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class ProbeLook:
-    """What a network saw in one picture at one step.
-
-    ``attention_HRC`` is float16, CLS to patches in the last layer; ``mask_HRC`` bool, the patches
-    that hold 60 % of it; ``colours_RC3`` uint8 RGB.
-    """
-
-    name: str
-    grid: Grid
-    attention_HRC: NDArray[np.float16]
-    mask_HRC: NDArray[np.bool_]
-    colours_RC3: NDArray[np.uint8]
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """Attention, mean over the heads."""
-        return self.attention_HRC.mean(axis=0, dtype=np.float32)
 
 
 def probe_steps(steps: int, n: int = STEPS_KEPT) -> list[int]:
@@ -118,8 +98,7 @@ def write_probes(folder: Path, step: int, vit: VisionTransformer, probes: Sequen
         raise ValueError("there are no probes to look at")
     looks = _look(vit, probes, _looks_before(folder, step))
     arrays: dict[str, NDArray] = {"names": np.array([look.name for look in looks], dtype=np.str_)}
-    for i, look in enumerate(looks):
-        grid = look.grid
+    for i, (look, grid) in enumerate(zip(looks, (probe.grid for probe in probes), strict=True)):
         arrays[f"grid_{i}"] = np.array([grid.rows, grid.cols, grid.patch, *grid.resized])
         arrays[f"attention_{i}"] = look.attention_HRC
         arrays[f"mask_{i}"] = look.mask_HRC
@@ -130,27 +109,6 @@ def write_probes(folder: Path, step: int, vit: VisionTransformer, probes: Sequen
     return path
 
 
-def probe_files(folder: Path) -> list[tuple[int, Path]]:
-    """Return the steps looked at so far with their files, first to last."""
-    steps = {path.stem.removeprefix("step-"): path for path in folder.glob("step-*.npz")}
-    return sorted((int(step), path) for step, path in steps.items() if step.isdecimal())
-
-
-def read_probes(path: Path) -> list[ProbeLook]:
-    """Return what was seen at one step, in the order of the probes.
-
-    Raises:
-        BadInput: the file cannot be read or holds something else.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return [_read_look(arrays, i, str(name)) for i, name in enumerate(arrays["names"])]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
-        raise BadInput(
-            f"'{path}' holds no probes: {problem}.", "Delete the file; the next look writes a new one."
-        ) from problem
-
-
 def _looks_before(folder: Path, step: int) -> list[ProbeLook]:
     """Return the nearest earlier looks; none where their file is damaged, which must not end a run."""
     earlier = [path for of_step, path in probe_files(folder) if of_step < step]
@@ -158,17 +116,6 @@ def _looks_before(folder: Path, step: int) -> list[ProbeLook]:
         return read_probes(earlier[-1]) if earlier else []
     except BadInput:
         return []
-
-
-def _read_look(arrays: np.lib.npyio.NpzFile, i: int, name: str) -> ProbeLook:
-    rows, cols, patch, *resized = arrays[f"grid_{i}"].tolist()
-    return ProbeLook(
-        name=name,
-        grid=Grid(rows=rows, cols=cols, patch=patch, resized=(resized[0], resized[1])),
-        attention_HRC=arrays[f"attention_{i}"],
-        mask_HRC=arrays[f"mask_{i}"],
-        colours_RC3=arrays[f"colours_{i}"],
-    )
 
 
 def _look(vit: VisionTransformer, probes: Sequence[Probe], before: Sequence[ProbeLook]) -> list[ProbeLook]:
@@ -181,7 +128,8 @@ def _look(vit: VisionTransformer, probes: Sequence[Probe], before: Sequence[Prob
     return [
         ProbeLook(
             name=probe.name,
-            grid=probe.grid,
+            patch=probe.grid.patch,
+            resized=probe.grid.resized,
             attention_HRC=maps_HRC.astype(np.float16),
             mask_HRC=attention_mask(maps_HRC, KEEP),
             colours_RC3=colours_RC3,

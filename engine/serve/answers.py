@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,14 +77,21 @@ class AnswerFiles:
         Raises:
             DiskFull: there is no room.
         """
+        return self.made(".npy", lambda path: _save(path, array))
+
+    def made(self, ending: str, write: Callable[[Path], object]) -> str:
+        """Have a file written at a path with an ending, and return that.
+
+        Raises:
+            DiskFull: there is no room.
+        """
         self._count += 1
-        path = self.folder / f"{self._count:06d}.npy"
-        temporary = path.with_suffix(".tmp")
+        path = self.folder / f"{self._count:06d}{ending}"
+        temporary = path.with_name(f"{path.name}.tmp")
         try:
             with saying_full(path):
                 self.folder.mkdir(parents=True, exist_ok=True)  # a cache may be deleted at any time
-                with temporary.open("wb") as file:
-                    np.save(file, array, allow_pickle=False)
+                write(temporary)
                 temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -99,6 +107,11 @@ class AnswerFiles:
             self._kept_bytes -= old_size
             with contextlib.suppress(OSError):  # Windows does not remove what somebody has open; the folder's end will
                 old.unlink()
+
+
+def _save(path: Path, array: NDArray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def _remove_those_of_the_dead(place: Path) -> None:

@@ -11,7 +11,7 @@ Letters after a name are its axes:
 import gc
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from engine import questions as q
@@ -29,15 +30,20 @@ from engine.images import open_rgb
 from engine.machine import make_cpu_fast
 from engine.models import patch_of
 from engine.models.weights import Backbone, load_backbone
+from engine.recipes import CropSettings
 from engine.seeing.attention import AttentionMaps, check_head
 from engine.seeing.grid import Grid
 from engine.seeing.look import masks_of
 from engine.seeing.matches import likeness_maps
 from engine.seeing.palette import Palette, PatchStyle
 from engine.seeing.patch_features import PatchGaze
+from engine.seeing.seers import backbone_of
 from engine.seeing.tokens import SeenPicture, pass_bytes, see
 from engine.serve.answers import AnswerFiles
 from engine.serve.loop import Outdated
+from engine.serve.set_seeing import SetSeeing
+from engine.sets import SetPlan
+from engine.training.crops import GLOBALS, View, draw_views, render_views
 
 ROOM_BYTES = 1 << 30
 """Tokens kept: some 40 pictures of a ViT-S/16 at 480 px, 3 : 2; a tenth of the memory where that is less."""
@@ -107,6 +113,9 @@ class Vision:
         self._models: dict[str, Backbone] = {}
         self._seen: OrderedDict[_Key, SeenPicture] = OrderedDict()
         self._palettes: OrderedDict[object, Palette] = OrderedDict()
+        self._as_in_sets = SetSeeing(
+            files, self._folder, self._backbone_of_set, lambda: torch.device(self._device), _stamp
+        )
         self._prepare_device()
         threadpool_limits(1, user_api="blas")  # NumPy's threads wait by spinning, too; see commands.serve
         self._load(model)
@@ -125,6 +134,14 @@ class Vision:
                 return self._likeness(question)
             case q.Where():
                 return self._where(question)
+            case q.Crops():
+                return self._crops(question)
+            case q.Describe():
+                return self._as_in_sets.vectors(question)
+            case q.ShowPart():
+                return self._as_in_sets.part(question)
+            case q.Explain():
+                return self._as_in_sets.explained(question)
             case q.Load(model=model):
                 return self._load(model)
             case q.Forget(model=model):
@@ -145,6 +162,7 @@ class Vision:
         """Drop all that was seen."""
         self._seen.clear()
         self._palettes.clear()
+        self._as_in_sets.drop()
         _give_back()
 
     def check(self) -> None:
@@ -234,6 +252,20 @@ class Vision:
         row, col = seen.grid.patch_at(question.y, question.x, seen.size)
         return q.Place(row=row, col=col, lattice=_lattice(seen))
 
+    def _crops(self, question: q.Crops) -> q.Cropped:
+        """Draw and render crops by the functions that training draws and renders them by."""
+        settings = _crop_settings(question.settings)
+        picture_YX3 = self._read(self._folder / question.picture)
+        rows, cols = picture_YX3.shape[:2]
+        views = draw_views(settings, rows, cols, seed=question.seed, epoch=question.epoch, sample=question.sample)
+        large_VYX3, small_VYX3 = render_views(picture_YX3, views, settings)
+        return q.Cropped(
+            large=self._files.write(large_VYX3),
+            small=self._files.write(small_VYX3),
+            drawn=tuple(_drawn(view, is_large=index < GLOBALS) for index, view in enumerate(views)),
+            size=(rows, cols),
+        )
+
     def _features(self, question: q.OfPicture, pictures: Sequence[Path], layer: int) -> Iterator[_Patches]:
         """Give the patches of several pictures; their tokens need not all be kept."""
         for picture in pictures:
@@ -278,10 +310,7 @@ class Vision:
 
     def _take_in(self, key: _Key, backbone: Backbone) -> None:
         """See a picture and keep it, in place of those that nobody asked about for longest."""
-        try:
-            picture_YX3 = open_rgb(key.path)
-        except UnreadablePicture as problem:
-            raise BadInput(f"The picture '{key.path}' cannot be read: {problem.message}.", problem.hint) from problem
+        picture_YX3 = self._read(key.path)
         if self._device == "cpu":
             self._make_sure_it_fits(backbone, picture_YX3, key)
         seen = see(backbone, picture_YX3, side=key.side, is_square=key.is_square)
@@ -289,6 +318,12 @@ class Vision:
         kept = self._kept_bytes()
         while kept > self._room_bytes and len(self._seen) > 1:
             kept -= self._seen.popitem(last=False)[1].n_bytes
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        try:
+            return open_rgb(path)
+        except UnreadablePicture as problem:
+            raise BadInput(f"The picture '{path}' cannot be read: {problem.message}.", problem.hint) from problem
 
     def _make_sure_it_fits(self, backbone: Backbone, picture_YX3: NDArray[np.uint8], key: _Key) -> None:
         """Make room for a pass, or say no: when memory runs out Linux ends a process instead of saying so.
@@ -319,6 +354,14 @@ class Vision:
                 f"The model '{name}' is not loaded.", f"Load it first. There are: {', '.join(self._models)}."
             )
         return self._models[name]
+
+    def _backbone_of_set(self, plan: SetPlan) -> Backbone:
+        """Return the backbone that a set was made with: one that is loaded, where it is the same to the byte."""
+        if plan.role == "teacher":  # which the others were loaded as
+            for backbone in self._models.values():
+                if backbone.sha256 == plan.model_sha256:
+                    return backbone
+        return backbone_of(plan)
 
     def _load(self, model: str) -> q.Model:
         """Load a backbone, or load it again; what the old one saw is dropped, unless it is the same to the byte."""
@@ -354,6 +397,7 @@ class Vision:
 
     def _move_all(self, device: str) -> None:
         self._device = device
+        self._as_in_sets.drop()
         for backbone in self._models.values():
             backbone.model.to(device)
         for key, seen in self._seen.items():
@@ -412,6 +456,30 @@ def _maps(seen: SeenPicture, question: q.Attention | q.Mask) -> AttentionMaps:
 def _lattice(seen: SeenPicture) -> q.Lattice:
     grid = seen.grid
     return q.Lattice(rows=grid.rows, cols=grid.cols, patch=grid.patch, resized=grid.resized, picture=seen.size)
+
+
+def _crop_settings(fields: Mapping[str, str | int | float | bool]) -> CropSettings:
+    try:
+        return CropSettings.model_validate(dict(fields))
+    except ValidationError as problem:
+        wrong = problem.errors()[0]
+        told = ".".join(str(part) for part in wrong["loc"])
+        raise BadRecipe(f"No crops can be drawn by these settings: {told} {wrong['msg'].lower()}.") from problem
+
+
+def _drawn(view: View, *, is_large: bool) -> q.CropDrawn:
+    return q.CropDrawn(
+        top=view.top,
+        left=view.left,
+        height=view.height,
+        width=view.width,
+        is_large=is_large,
+        is_flipped=view.flip,
+        is_jittered=view.jitter is not None,
+        is_grey=view.grey,
+        is_blurred=view.blur_radius > 0,
+        is_solarized=view.solarize,
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -14,14 +14,13 @@ from safetensors.numpy import load_file
 from engine.commands.listing import write_csv
 from engine.commands.scanning import scan_into
 from engine.errors import BadInput, BadRecipe
+from engine.finding import duplicate_files
+from engine.finding.duplicate_files import Duplicates, keep_duplicates, read_duplicates, regrouped
 from engine.finding.duplicates import (
     HIGHEST,
     LOWEST,
     SURELY_COPIES,
-    Duplicates,
     find_duplicates,
-    keep_duplicates,
-    read_duplicates,
     suggest_threshold,
     whitening_of,
 )
@@ -240,6 +239,28 @@ def test_kept_duplicates_are_read_again_until_the_set_changes(tmp_path):
     FeatureWriter.at(tmp_path, features.plan).append([3], ["ff"], more)
     with pytest.raises(BadInput, match="out of date"):
         read_duplicates(type(features)(tmp_path))
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.55, 0.6, 0.9, 1.0])
+def test_a_higher_threshold_gives_the_groups_that_a_search_with_it_gives(tmp_path, threshold):
+    pictures = strangers(150)
+    pictures = np.concatenate([pictures, nearly(pictures[:30], by=0.5), nearly(pictures[:20], by=0.9, seed=2)])
+    pixels = {number: number % 7 for number in range(1, 201)}
+    hashes = list(range(1, 201))
+    hashes[40] = hashes[41] = hashes[3]
+    low = found_in(tmp_path / "low", pictures, threshold=0.5, pixels=pixels, hashes=hashes)
+    high = found_in(tmp_path / "high", pictures, threshold=max(threshold, 0.5), pixels=pixels, hashes=hashes)
+    assert regrouped(low, threshold, pixels) == high.groups
+
+
+def test_a_group_of_which_not_all_pairs_are_kept_stays_whole_below_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(duplicate_files, "PAIRS_LISTED", 3)
+    pictures = strangers(300)
+    found = found_in(tmp_path, np.concatenate([pictures, nearly(np.repeat(pictures[:1], 4, axis=0))]))
+    (group,) = found.groups
+    assert (len(group.pairs), group.n_pairs) == (3, 10)
+    assert regrouped(found, group.pairs[-1].likeness, {}) == [group]
+    assert regrouped(found, 1.0, {}) == []
 
 
 @given(st.integers(40, 2000), st.floats(8, 80), st.integers(0, 1000), st.integers(0, 2**32 - 1))

@@ -11,15 +11,8 @@ from engine.commands.scanning import scan_into
 from engine.errors import BadInput
 from engine.finding import oddities
 from engine.finding.duplicates import find_duplicates
-from engine.finding.oddities import (
-    OUTLIERS_LISTED,
-    PROTOTYPES,
-    STANDS_OUT,
-    Oddities,
-    find_oddities,
-    keep_oddities,
-    read_oddities,
-)
+from engine.finding.oddities import OUTLIERS_LISTED, PROTOTYPES, find_oddities
+from engine.finding.oddity_files import STANDS_OUT, Oddities, keep_oddities, read_oddities
 from engine.project import Project
 from engine.sets import Block, FeatureWriter
 from engine.store import sole_writer

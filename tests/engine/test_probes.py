@@ -7,13 +7,12 @@ from engine.errors import BadInput
 from engine.models.vit import VisionTransformer
 from engine.seeing.attention import maps_of_layers
 from engine.seeing.masks import attention_mask
+from engine.seeing.probe_files import probe_files, read_probes
 from engine.seeing.probes import (
     choose_probes,
     prepare_probe,
-    probe_files,
     probe_side,
     probe_steps,
-    read_probes,
     write_probes,
 )
 
@@ -88,7 +87,7 @@ def test_looks_are_read_as_they_were_seen(vit, probes, tmp_path):
     assert [look.name for look in looks] == ["a", "b/ü.jpg", "c"]
     for look, probe in zip(looks, probes, strict=True):
         maps_HRC = maps_of_layers(vit, probe.image_1CYX, probe.grid, [-1])[0].maps_HRC
-        assert look.grid == probe.grid
+        assert (look.patch, look.resized) == (probe.grid.patch, probe.grid.resized)
         assert look.attention_HRC.dtype == np.float16
         np.testing.assert_allclose(look.attention_HRC, maps_HRC, rtol=1e-3, atol=1e-7)
         np.testing.assert_allclose(look.mean, maps_HRC.mean(axis=0), rtol=2e-3)

@@ -1,0 +1,307 @@
+"""Controls that several views share, on the spacing and colours of the theme; each has an accessible name."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QDoubleValidator, QIcon, QPixmap
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLayout,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QSlider,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from dinoviz import theme
+from dinoviz.watching import follow
+
+Press = Callable[[], object]
+
+
+def label(text: str, kind: str = "body", *, wraps: bool = False, tip: str = "") -> QLabel:
+    """Return a text of a kind of ``theme``: title, heading, strong, body, muted, small, danger, warning, good, chip."""
+    made = QLabel(text)
+    made.setProperty("kind", kind)
+    made.setWordWrap(wraps)
+    made.setToolTip(tip)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    return made
+
+
+def Hint(text: str) -> QLabel:
+    """Return a muted sentence that wraps."""
+    return label(text, "small", wraps=True)
+
+
+def Line(*, is_upright: bool = False) -> QFrame:
+    """Return a hairline."""
+    made = QFrame()
+    made.setProperty("kind", "upright-line" if is_upright else "line")
+    return made
+
+
+def button(text: str, on_press: Press, *, kind: str = "", icon: str = "", tip: str = "") -> QPushButton:
+    """Return a button with a text; ``kind`` is primary, quiet, link or danger."""
+    made = QPushButton(text)
+    made.setProperty("kind", kind)
+    made.setToolTip(tip)
+    made.setAccessibleName(text)
+    if icon:
+        _keep_icon(made, icon, "accent_text" if kind == "primary" else "")
+    made.clicked.connect(lambda _checked=False: on_press())
+    return made
+
+
+class IconButton(QToolButton):
+    """A small button that is an icon; its tooltip is its name."""
+
+    def __init__(
+        self, icon: str, tip: str, on_press: Press | None = None, *, checkable: bool = False, text: str = ""
+    ) -> None:
+        super().__init__()
+        self.setToolTip(tip)
+        self.setAccessibleName(tip.partition("\n")[0])
+        self.setIconSize(QSize(theme.ICON_PX, theme.ICON_PX))
+        self.setCheckable(checkable)
+        if text:
+            self.setText(text)
+            self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        _keep_icon(self, icon)
+        if on_press:
+            self.clicked.connect(lambda _checked=False: on_press())
+
+
+def _keep_icon(made: QPushButton | QToolButton, name: str, colour: str = "") -> None:
+    """Give a button its icon, again whenever light and dark change places."""
+
+    def draw() -> None:
+        made.setIcon(theme.icon(name, colour))
+
+    draw()
+    follow(made, theme.changed, draw)
+
+
+class EmptyState(QWidget):
+    """What an empty panel is, and the one thing to do."""
+
+    ICON_PX = 40
+    WIDTH_PX = 420
+
+    def __init__(self, icon: str, title: str, text: str, action: str = "", on_press: Press | None = None) -> None:
+        super().__init__()
+        self._icon_name = icon
+        self._icon = QLabel()
+        self._title = label(title, "heading")
+        self._text = label(text, "muted", wraps=True)
+        self._text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._text.setFixedWidth(self.WIDTH_PX)
+        column = QVBoxLayout(self)
+        column.setSpacing(theme.SPACE)
+        column.addStretch(2)
+        for part in (self._icon, self._title, self._text):
+            column.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
+        self.button: QPushButton | None = None
+        if action and on_press:
+            self.button = button(action, on_press, kind="primary")
+            column.addSpacing(theme.SPACE)
+            column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addStretch(3)
+        self._draw_icon()
+        follow(self, theme.changed, self._draw_icon)
+
+    def say(self, title: str, text: str) -> None:
+        """Change what it says."""
+        self._title.setText(title)
+        self._text.setText(text)
+
+    def _draw_icon(self) -> None:
+        self._icon.setPixmap(pixmap(theme.icon(self._icon_name, "faint"), self.ICON_PX, self))
+
+
+def pixmap(icon: QIcon, side_px: int, on: QWidget) -> QPixmap:
+    """Return an icon as pixels of the screen that a widget is on."""
+    return icon.pixmap(QSize(side_px, side_px), on.devicePixelRatioF())
+
+
+class Segmented(QFrame):
+    """A few choices side by side, of which one holds.
+
+    Args:
+        options: value, text and optionally an icon of each; with an icon the text is its tooltip.
+        on_choose: called with the value that the person chose.
+        name: accessible name of the whole.
+    """
+
+    def __init__(self, options: Sequence[tuple[Any, ...]], on_choose: Callable[[Any], object], name: str = "") -> None:
+        super().__init__()
+        self.setProperty("kind", "segments")
+        self.setAccessibleName(name)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(2, 2, 2, 2)
+        row.setSpacing(2)
+        self._group = QButtonGroup(self)
+        self._buttons: dict[Any, QToolButton] = {}
+        for value, text, *icon in options:
+            part = IconButton(icon[0], text, checkable=True) if icon else QToolButton()
+            if not icon:
+                part.setText(text)
+                part.setAccessibleName(text)
+            part.setProperty("kind", "segment")
+            part.setCheckable(True)
+            part.clicked.connect(lambda _checked=False, value=value: on_choose(value))
+            self._group.addButton(part)
+            self._buttons[value] = part
+            row.addWidget(part)
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+
+    def set_value(self, value: Any) -> None:
+        """Show which one holds."""
+        if value in self._buttons:
+            self._buttons[value].setChecked(True)
+
+    def set_tip(self, value: Any, tip: str) -> None:
+        """Say more about one of them."""
+        self._buttons[value].setToolTip(tip)
+
+    def set_enabled(self, value: Any, is_enabled: bool) -> None:
+        """Let one of them be chosen, or not."""
+        self._buttons[value].setEnabled(is_enabled)
+
+
+class SliderRow(QWidget):
+    """A name, a slider and the number it stands at, which can be typed too.
+
+    Args:
+        text: name.
+        low: smallest number.
+        high: largest number.
+        step: between two positions.
+        unit: written behind the number.
+        on_change: called with the number while the person moves it.
+        tip: what it does.
+        factor: number shown for 1, as 100 for shares in %.
+    """
+
+    FIELD_PX = 64
+
+    def __init__(
+        self,
+        text: str,
+        low: float,
+        high: float,
+        step: float,
+        unit: str,
+        on_change: Callable[[float], object],
+        tip: str = "",
+        *,
+        factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self._low, self._step, self._unit, self._factor, self._on_change = low, step, unit, factor, on_change
+        self._value = low
+        self.setToolTip(tip)
+        self._slider = QSlider(Qt.Orientation.Horizontal)
+        self._slider.setRange(0, round((high - low) / step))
+        self._slider.setAccessibleName(text)
+        self._slider.valueChanged.connect(self._moved)
+        self._field = QLineEdit()
+        self._field.setFixedWidth(self.FIELD_PX)
+        self._field.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._field.setAccessibleName(text)
+        self._field.editingFinished.connect(self._typed)
+        self._high = high
+        top = QHBoxLayout()
+        top.addWidget(label(text))
+        top.addStretch()
+        top.addWidget(self._field)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(theme.SPACE_S)
+        column.addLayout(top)
+        column.addWidget(self._slider)
+        self._write()
+
+    def set_value(self, value: float) -> None:
+        """Show a number without telling anybody."""
+        if value == self._value:
+            return
+        self._value = value
+        self._slider.setValue(round((value - self._low) / self._step))
+        self._write()
+
+    def _moved(self, place: int) -> None:
+        if place == round((self._value - self._low) / self._step):
+            return  # set_value did it
+        self._value = self._low + place * self._step
+        self._write()
+        self._on_change(self._value)
+
+    def _typed(self) -> None:
+        validator = QDoubleValidator()
+        text = self._field.text().removesuffix(self._unit).strip()
+        if validator.validate(text, 0)[0] == QDoubleValidator.State.Acceptable:
+            value = min(self._high, max(self._low, float(text.replace(",", "")) / self._factor))
+            if value != self._value:
+                self.set_value(value)
+                self._on_change(value)
+        self._write()
+
+    def _write(self) -> None:
+        self._field.setText(f"{self._value * self._factor:.6g} {self._unit}".strip())
+
+
+class Section(QWidget):
+    """A heading that folds what is below it; ``body`` is the layout to fill."""
+
+    def __init__(self, title: str, *, is_open: bool = True) -> None:
+        super().__init__()
+        self._head = QToolButton()
+        self._head.setProperty("kind", "section")
+        self._head.setText(title)
+        self._head.setAccessibleName(title)
+        self._head.setCheckable(True)
+        self._head.setChecked(is_open)
+        self._head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self._head.setIconSize(QSize(12, 12))
+        self._head.toggled.connect(self._fold)
+        self._inside = QWidget()
+        self.body = QVBoxLayout(self._inside)
+        self.body.setContentsMargins(0, 0, 0, theme.SPACE)
+        self.body.setSpacing(theme.SPACE)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self._head)
+        column.addWidget(self._inside)
+        self._fold(is_open)
+        follow(self, theme.changed, self._draw)
+
+    def set_title(self, title: str) -> None:
+        """Change the heading."""
+        self._head.setText(title)
+        self._head.setAccessibleName(title)
+
+    def _fold(self, is_open: bool) -> None:
+        self._inside.setVisible(is_open)
+        self._draw()
+
+    def _draw(self) -> None:
+        self._head.setIcon(theme.icon("caret-down" if self._head.isChecked() else "caret-right", "muted"))
+
+
+def clear(layout: QLayout) -> None:
+    """Take everything out of a layout and destroy its widgets."""
+    while (item := layout.takeAt(0)) is not None:
+        if widget := item.widget():
+            widget.hide()
+            widget.deleteLater()
+        elif inner := item.layout():
+            clear(inner)

@@ -1,0 +1,208 @@
+"""The pictures of a project as columns: what the window knows of a million pictures without a row object for any.
+
+Letters after a name are its axes: N pictures of the project, in the order of their paths.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.project import Project
+
+NONE = -1
+"""Code of a picture that has no label, split or problem."""
+
+Ids = NDArray[np.int64]
+Codes = NDArray[np.int32]
+
+
+def no_ids() -> Ids:
+    """Return no pictures."""
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Words:
+    """A column of words: a code for every picture, and the word of each code, in order; ``NONE`` for no word."""
+
+    codes_N: Codes
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[str | None]) -> Self:
+        """Return the column of some values."""
+        words = tuple(sorted({value for value in values if value is not None}))
+        code = {word: i for i, word in enumerate(words)}
+        return cls(np.fromiter((NONE if v is None else code[v] for v in values), np.int32, len(values)), words)
+
+    def word(self, row: int) -> str | None:
+        """Return the word of a row."""
+        code = self.codes_N[row]
+        return None if code == NONE else self.words[code]
+
+    def is_one_of(self, wanted: Iterable[str]) -> NDArray[np.bool_]:
+        """Return which rows have one of some words; the empty word stands for none."""
+        codes = [i for i, word in enumerate(self.words) if word in set(wanted)]
+        codes += [NONE] if "" in set(wanted) else []
+        return np.isin(self.codes_N, codes)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows have each word."""
+        found = np.bincount(self.codes_N[self.codes_N >= 0], minlength=len(self.words))
+        return dict(zip(self.words, found.tolist(), strict=True))
+
+
+def _no_words() -> Words:
+    return Words(np.zeros(0, np.int32), ())
+
+
+@dataclass(frozen=True, eq=False)
+class PictureTable:
+    """Columns of all pictures of a project, readable or not.
+
+    Args:
+        folder: of the pictures; paths are relative to it.
+        ids_N: ids.
+        sizes_N: bytes.
+        mtimes_N: nanoseconds.
+        heights_N: pixels, 0 where unreadable.
+        widths_N: the same.
+        label: what a person or a folder said; the corrected one where it was corrected.
+        split: train, val, test.
+        sub_folder: folder the picture is in, relative to ``folder``.
+        problem: why it cannot be used.
+        names: all paths as bytes, one after the other.
+        starts_N: where each begins; one more than there are pictures.
+    """
+
+    folder: Path = Path()
+    ids_N: Ids = field(default_factory=no_ids)
+    sizes_N: NDArray[np.int64] = field(default_factory=no_ids)
+    mtimes_N: NDArray[np.int64] = field(default_factory=no_ids)
+    heights_N: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    widths_N: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    label: Words = field(default_factory=_no_words)
+    split: Words = field(default_factory=_no_words)
+    sub_folder: Words = field(default_factory=_no_words)
+    problem: Words = field(default_factory=_no_words)
+    names: bytes = b""
+    starts_N: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+
+    @classmethod
+    def read(cls, project: Project) -> Self:
+        """Return the table of a project as it is now."""
+        return cls.of_rows(project.pictures_folder, project.columns())
+
+    @classmethod
+    def of_rows(cls, folder: Path, rows: Sequence[tuple[Any, ...]]) -> Self:
+        """Return the table of rows as ``Project.columns`` gives them."""
+        if not rows:
+            return cls(folder=folder)
+        ids, stored, sizes, mtimes, heights, widths, labels, splits, problems = zip(*rows, strict=True)
+        paths = [path if isinstance(path, bytes) else os.fsencode(path) for path in stored]
+        n = len(rows)
+        return cls(
+            folder=folder,
+            ids_N=np.fromiter(ids, np.int64, n),
+            sizes_N=np.fromiter(sizes, np.int64, n),
+            mtimes_N=np.fromiter(mtimes, np.int64, n),
+            heights_N=np.fromiter((h or 0 for h in heights), np.int32, n),
+            widths_N=np.fromiter((w or 0 for w in widths), np.int32, n),
+            label=Words.of(labels),
+            split=Words.of(splits),
+            sub_folder=Words.of([os.fsdecode(path.rpartition(b"/")[0]) for path in paths]),
+            problem=Words.of(problems),
+            names=b"".join(paths),
+            starts_N=np.concatenate([[0], np.cumsum(np.fromiter(map(len, paths), np.int64, n))]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids_N)
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        """Row of each id, -1 where there is none; ids grow one by one, so that few places are empty."""
+        rows = np.full(int(self.ids_N.max(initial=0)) + 1, -1, np.int64)
+        rows[self.ids_N] = np.arange(len(self), dtype=np.int64)
+        return rows
+
+    def contains(self, picture: int) -> bool:
+        """Tell whether there is a picture of this id."""
+        return 0 <= picture < len(self._rows) and bool(self._rows[picture] >= 0)
+
+    def row_of(self, picture: int) -> int:
+        """Return the row of an id.
+
+        Raises:
+            KeyError: there is no such picture.
+        """
+        if not self.contains(picture):
+            raise KeyError(picture)
+        return int(self._rows[picture])
+
+    def rows_of(self, ids: Ids) -> NDArray[np.int64]:
+        """Return the rows of those ids that are in the table, in their order."""
+        ids = np.asarray(ids, np.int64)
+        rows = self._rows[ids[(ids >= 0) & (ids < len(self._rows))]]
+        return rows[rows >= 0]
+
+    def known(self, ids: Ids) -> Ids:
+        """Return those of some ids that are in the table, in their order."""
+        return self.ids_N[self.rows_of(ids)]
+
+    def path(self, picture: int) -> str:
+        """Return the path of a picture, relative to the folder."""
+        row = self.row_of(picture)
+        return os.fsdecode(self.names[self.starts_N[row] : self.starts_N[row + 1]])
+
+    def file(self, picture: int) -> Path:
+        """Return the file of a picture."""
+        return self.folder / self.path(picture)
+
+    def name(self, picture: int) -> str:
+        """Return the file name of a picture."""
+        return self.path(picture).rpartition("/")[2]
+
+    def label_of(self, picture: int) -> str | None:
+        """Return the label of a picture."""
+        return self.label.word(self.row_of(picture))
+
+    def with_labels(self, labels: dict[int, str | None]) -> "PictureTable":
+        """Return the table with some labels changed."""
+        words = sorted({*self.label.words, *(word for word in labels.values() if word is not None)})
+        code = {word: i for i, word in enumerate(words)}
+        moved = np.array([code[word] for word in self.label.words] + [NONE], np.int32)
+        codes = moved[self.label.codes_N]
+        for picture, word in labels.items():
+            if self.contains(picture):
+                codes[self.row_of(picture)] = NONE if word is None else code[word]
+        return PictureTable(**{**_columns(self), "label": Words(codes, tuple(words))})
+
+    @cached_property
+    def _lower(self) -> bytes:
+        return self.names.lower()
+
+    def is_named(self, text: str) -> NDArray[np.bool_]:
+        """Return which rows have a text in their path, in upper or lower case."""
+        wanted = os.fsencode(text).lower()
+        is_named_N = np.zeros(len(self), np.bool_)
+        place = self._lower.find(wanted)
+        while place >= 0:
+            row = int(np.searchsorted(self.starts_N, place, "right")) - 1
+            end = int(self.starts_N[row + 1])
+            if place + len(wanted) <= end:
+                is_named_N[row] = True
+                place = self._lower.find(wanted, end)
+            else:  # it lies over the border of two paths
+                place = self._lower.find(wanted, place + 1)
+        return is_named_N
+
+
+def _columns(table: PictureTable) -> dict[str, Any]:
+    return {name: getattr(table, name) for name in table.__dataclass_fields__}
