@@ -17,7 +17,55 @@ class LibraryChoices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookChoices:
-    """Look."""
+    """Look.
+
+    Args:
+        shows: what lies over the picture: attention, mask, colours, likeness, matches, or nothing (picture).
+        layer: transformer block, from 0; -1 is the last.
+        is_rollout: attention through all layers instead of one.
+        heads: chosen heads; none for the mean of all.
+        query: who looks: cls, or the patch under the mouse or the chosen one (patch).
+        keep: share of the attention in a mask.
+        smallest: connected parts of fewer patches are left out.
+        is_union: the mask of several heads is the union of theirs instead of that of their mean.
+        is_spotlight: a mask darkens what is outside instead of tinting what is inside.
+        colours: colour map.
+        opacity: of what lies over the picture.
+        is_smooth: interpolate between patches.
+        side: shorter side the picture is seen at, px; 0 fits the model.
+        is_together: colours or likeness of all selected pictures, by one basis.
+        style: as in ``questions.Colours``.
+        foreground: the same.
+        most: matches.
+        least: least cosine of a match.
+        other_model: backbone of the second canvas; empty for one canvas.
+        brush_px: radius of the brush, px of the screen.
+        export_format: of masks.
+        export_folder: where exports go.
+    """
+
+    shows: str = "attention"
+    layer: int = -1
+    is_rollout: bool = False
+    heads: tuple[int, ...] = ()
+    query: str = "cls"
+    keep: float = 0.6
+    smallest: int = 1
+    is_union: bool = False
+    is_spotlight: bool = True
+    colours: str = "viridis"
+    opacity: float = 0.75
+    is_smooth: bool = True
+    side: int = 0
+    is_together: bool = False
+    style: str = "dinov2"
+    foreground: str = "auto"
+    most: int = 30
+    least: float = 0.0
+    other_model: str = ""
+    brush_px: float = 18.0
+    export_format: str = "png"
+    export_folder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

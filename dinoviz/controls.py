@@ -289,6 +289,10 @@ class Section(QWidget):
         self._head.setText(title)
         self._head.setAccessibleName(title)
 
+    def set_open(self, is_open: bool) -> None:
+        """Unfold or fold it."""
+        self._head.setChecked(is_open)
+
     def _fold(self, is_open: bool) -> None:
         self._inside.setVisible(is_open)
         self._draw()

@@ -1,8 +1,8 @@
 """What a drop means, said before the person lets go: a pure function from what is dragged to an `Intent`.
 
-It looks at few files and for a short time, so that it answers at once for a hundred thousand of them and on a slow disk; who
-shows it asks it off the GUI thread all the same, since a dead network drive can hold up any look. Nothing is opened but
-the first bytes of files whose names say nothing.
+It looks at few files and for a short time, so that it answers at once for a hundred thousand of them and on a slow
+disk; who shows it asks it off the GUI thread all the same, since a dead network drive can hold up any look. Nothing is
+opened but the first bytes of files whose names say nothing.
 """
 
 import errno
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.catalogue import WEIGHT_SUFFIXES
-
 from dinoviz.words import counted, tr
+from engine.catalogue import WEIGHT_SUFFIXES
 
 PROJECT_SUFFIX = ".dinoviz"
 CATALOGUE = "project.sqlite"
@@ -44,8 +43,8 @@ Kind = Literal[
     "show-pictures",
     "refuse",
 ]
-"""What is done: ``rescan`` looks for new pictures in the open folder; ``use-run`` takes a run of the open project as the
-backbone; ``find-like`` asks with files and ``find-image`` with pixels that come without a file; ``show-pictures``
+"""What is done: ``rescan`` looks for new pictures in the open folder; ``use-run`` takes a run of the open project as
+the backbone; ``find-like`` asks with files and ``find-image`` with pixels that come without a file; ``show-pictures``
 selects pictures of the open project; ``refuse`` does nothing but say why."""
 What = Literal["pictures", "weights", "folder", "project", "run", "model", "empty", "missing", "other"]
 
@@ -217,7 +216,9 @@ def _begins_as_picture(path: Path) -> bool:
 def _mixed(sorts: dict[What, list[Path]]) -> Intent:
     named = [counted(len(found), *_NOUNS[what]) for what, found in sorts.items()]
     listed = tr("{first} and {last}", first=", ".join(named[:-1]), last=named[-1])
-    return _refusal(tr("These are different things: {listed}.", listed=listed), tr("Drop things of one sort at a time."))
+    return _refusal(
+        tr("These are different things: {listed}.", listed=listed), tr("Drop things of one sort at a time.")
+    )
 
 
 def _too_many(what: What, n: int) -> Intent:
@@ -268,8 +269,9 @@ def _project(found: Sequence[Path], here: Here) -> Intent:
 
 
 def _folder(found: Sequence[Path], here: Here) -> Intent:
-    folder = found[0]
-    name = folder.name or str(folder)
+    folder, name = found[0], found[0].name
+    if not name:
+        return _refusal(tr("A whole disk cannot be opened."), tr("Drop a folder of it."))
     n, is_all = count_pictures(folder)
     if here.pictures_folder is not None and _is_same(folder, here.pictures_folder):
         return Intent(
@@ -287,7 +289,7 @@ def _folder(found: Sequence[Path], here: Here) -> Intent:
     kept = folder.with_name(folder.name + PROJECT_SUFFIX)
     again = (
         tr("Its project is there, with everything you did before.")
-        if folder.name and (kept / CATALOGUE).is_file()
+        if (kept / CATALOGUE).is_file()
         else tr("The pictures stay where they are and are never changed.")
     )
     return Intent(
@@ -375,13 +377,11 @@ def _pictures(found: Sequence[Path], here: Here) -> Intent:
         if len(found) == 1
         else tr("Look for pictures like these {n} together", n=len(found))
     )
-    return Intent(
-        kind="find-like", sentence=sentence, hint=tr("In the pictures of this project."), paths=tuple(found)
-    )
+    return Intent(kind="find-like", sentence=sentence, hint=tr("In the pictures of this project."), paths=tuple(found))
 
 
 def _folder_around(found: Sequence[Path], here: Here) -> Intent:
-    """Return that the one folder which holds pictures is opened, where there is one."""
+    """Return that the folder which all these pictures are in is opened, where there is one."""
     folders = {path.parent for path in found}
     if len(folders) > 1:
         if here.project is None:

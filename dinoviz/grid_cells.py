@@ -101,7 +101,9 @@ class Cells:
             return None
         position = row * self.columns + column
         cell = self.side + 2 * INSET
-        is_in_gap = x - MARGIN - column * self.pitch_x > cell or y - MARGIN - row * self.pitch_y > cell + self.caption_px
+        is_in_gap = (
+            x - MARGIN - column * self.pitch_x > cell or y - MARGIN - row * self.pitch_y > cell + self.caption_px
+        )
         return None if position >= self.count or is_in_gap else position
 
     def touched(self, box: QRectF) -> NDArray[np.intp]:
@@ -189,15 +191,15 @@ class CellPainter:
             self._dots(picture, look.tags)
         if self._side < STARS_FROM_PX:
             return
-        if look.stars:
-            stars = _stars(look.stars, self._scale)
-            self._painter.drawPixmap(QPointF(picture.left() + 4, picture.bottom() - BADGE_PX - 3), stars)
+        bottom = picture.bottom() - BADGE_PX - 3
+        stars = _stars(look.stars, self._scale) if look.stars else None
+        if stars is not None:
+            self._painter.drawPixmap(QPointF(picture.left() + 4, bottom), stars)
         if look.text:
             width = self._metrics.horizontalAdvance(look.text) + 12
-            pill = QRectF(picture.right() - width - 3, picture.bottom() - BADGE_PX - 3, width, BADGE_PX)
-            self._pill(pill)
-            self._painter.setPen(BADGE_TEXT)
-            self._painter.drawText(pill, Qt.AlignmentFlag.AlignCenter, look.text)
+            is_crowded = stars is not None and stars.deviceIndependentSize().width() + width + 10 > picture.width()
+            top = bottom - is_crowded * (BADGE_PX + 3)
+            self._text_badge(QRectF(picture.right() - width - 3, top, width, BADGE_PX), look.text)
 
     def band(self, box: QRectF) -> None:
         """Draw a rubber band."""
@@ -216,6 +218,11 @@ class CellPainter:
             self._painter.setPen(QPen(BADGE_TEXT, 1.5))
             self._painter.setBrush(colour)
             self._painter.drawEllipse(QRectF(left + i * (side - 2), picture.top() + 6, side, side))
+
+    def _text_badge(self, box: QRectF, text: str) -> None:
+        self._pill(box)
+        self._painter.setPen(BADGE_TEXT)
+        self._painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
 
     def _icon_badge(self, corner: QPointF, icon: str, colour: str) -> None:
         box = QRectF(corner.x(), corner.y(), BADGE_PX, BADGE_PX)

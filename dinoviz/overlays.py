@@ -36,7 +36,8 @@ KNOTS: dict[str, str] = {
     "grey": "000000ffffff",
 }
 """Colours at even steps, as hex; between them lies a straight line. Of matplotlib's ``_cm_listed.py`` (CC0; van der
-Walt and Smith 2015; cividis: Nuñez, Anderton and Renslow 2018), at 33 of 256 levels, which misses none by more than 6."""
+Walt and Smith 2015; cividis: Nuñez, Anderton and Renslow 2018), at 33 of 256 levels; no other is missed by more
+than 6."""
 ROUNDING = 1e-9
 """Slack of the sum, in float64; as ``engine.seeing.masks.ROUNDING``."""
 HEAD_THRESHOLD = 0.2
@@ -47,6 +48,9 @@ SMOOTH_PX = 384
 """Longest side of a map that is interpolated: the rest of the way to the screen is bilinear and cannot be told."""
 CUBIC = -0.75
 """Sharpness of the cubic that interpolates; that of ``cv2.INTER_CUBIC``, which the engine's drawings use."""
+CUT = 0.01
+"""Share of the patches that may be brighter than the last colour: a few that take all the attention, as networks have
+them (Darcet et al. 2023), would leave the rest of the map dark."""
 SOFTEST = 0.25
 """Share of the opacity that the least of a map has, so that little of the picture is veiled where nothing is."""
 
@@ -319,6 +323,34 @@ def covered(lattice: Lattice) -> QRectF:
     """Return what the patches of a picture cover of it, in its pixels: all but a strip at the right and the bottom."""
     (high, wide), (height, width) = lattice.resized, lattice.picture
     return QRectF(0, 0, lattice.cols * lattice.patch * width / wide, lattice.rows * lattice.patch * height / high)
+
+
+def reaching(values: NDArray, lattice: Lattice) -> tuple[NDArray, QRectF]:
+    """Return values and the area they lie over, so that they reach all of the picture.
+
+    The strip at the right and the bottom that the network does not see takes the value of the nearest patch, as
+    everywhere in the engine. Where the area goes beyond the picture, nothing is drawn.
+
+    Args:
+        values: some whole number of values a patch along each axis; further axes are kept.
+        lattice: of the picture.
+    """
+    per_patch = values.shape[0] // lattice.rows, values.shape[1] // lattice.cols
+    area = covered(lattice)
+    more = [(0, 0), (0, 0), *[(0, 0)] * (values.ndim - 2)]
+    if area.height() < lattice.picture[0]:
+        more[0] = (0, per_patch[0])
+    if area.width() < lattice.picture[1]:
+        more[1] = (0, per_patch[1])
+    wide = area.width() * (1 + (more[1][1] > 0) / lattice.cols)
+    high = area.height() * (1 + (more[0][1] > 0) / lattice.rows)
+    return np.pad(values, more, mode="edge"), QRectF(0, 0, wide, high)
+
+
+def span_of(map_RC: NDArray, cut: float = CUT) -> tuple[float, float]:
+    """Return the values of the first and the last colour of a map: its least, and what all but a few lie below."""
+    low, high = float(map_RC.min()), float(np.quantile(map_RC, 1 - cut))
+    return (low, high) if high > low else (low, float(map_RC.max()))
 
 
 def patch_at(lattice: Lattice, x: float, y: float) -> tuple[int, int] | None:

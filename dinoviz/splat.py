@@ -258,13 +258,13 @@ class Scene:
     plain: Layer
     chosen: Layer | None
     looks: Looks
-    _buffers: dict[str, NDArray] = field(default_factory=dict)
+    buffers: dict[str, NDArray] = field(default_factory=dict)
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray:
         """Return memory that is used again in the next frame; what is in it is left over from the last."""
-        kept = self._buffers.get(name)
+        kept = self.buffers.get(name)
         if kept is None or kept.shape != shape or kept.dtype != dtype:
-            kept = self._buffers[name] = np.empty(shape, dtype)
+            kept = self.buffers[name] = np.empty(shape, dtype)
         return kept
 
 
@@ -282,9 +282,15 @@ class _Part:
 
 
 def draw(
-    scene: Scene, view: View, size: tuple[int, int], diameter: float, *, is_fine: bool = True
-) -> NDArray[np.uint32]:
-    """Return a picture of the points.
+    scene: Scene,
+    view: View,
+    size: tuple[int, int],
+    diameter: float,
+    *,
+    is_fine: bool = True,
+    ground_YX: NDArray[np.uint32] | None = None,
+) -> tuple[NDArray[np.uint32], int]:
+    """Return a picture of the points, with padding around it.
 
     Args:
         scene: what there is.
@@ -292,9 +298,10 @@ def draw(
         size: width and height in device pixels.
         diameter: of a point, in device pixels.
         is_fine: discs may be smooth whatever the time; else only where that is quick.
+        ground_YX: what the points are drawn on; of one colour where absent.
 
     Returns:
-        (Y, X) 0xffRRGGBB; memory of the scene, good until it is drawn again.
+        (Y, X) 0xffRRGGBB, memory of the scene and good until it is drawn again; and the pixels of padding on each side.
     """
     width, height = size
     pad = math.ceil(diameter * 1.5) + 4
@@ -306,10 +313,20 @@ def draw(
     ]
     writes = sum(len(part) for part in parts) * (diameter + 2) ** 2
     if diameter > 1 and writes <= (SMOOTH_WRITES_AT_REST if is_fine else SMOOTH_WRITES):
-        picture = _smooth(scene, parts, shape, diameter)
+        _smooth(scene, parts, _ground(scene, shape, pad, ground_YX), diameter)
     else:
-        picture = _grown(scene, parts, shape, max(1, round(diameter)))
-    return picture[pad : pad + height, pad : pad + width]
+        _grown(scene, parts, _ground(scene, shape, pad, ground_YX), max(1, round(diameter)))
+    return scene.buffer("picture", shape, np.uint32), pad
+
+
+def _ground(scene: Scene, shape: tuple[int, int], pad: int, ground_YX: NDArray[np.uint32] | None) -> NDArray[np.uint32]:
+    """Return the picture before there are points on it."""
+    picture = scene.buffer("picture", shape, np.uint32)
+    if ground_YX is None:
+        picture.fill(scene.looks.table_4K[0, 0])
+    else:
+        picture[pad : pad + ground_YX.shape[0], pad : pad + ground_YX.shape[1]] = ground_YX
+    return picture
 
 
 def _in_view(layer: Layer, kind: int, view: View, size: tuple[int, int], pad: int, diameter: float) -> _Part:
@@ -329,23 +346,23 @@ def _in_view(layer: Layer, kind: int, view: View, size: tuple[int, int], pad: in
     return _Part(kind, x, y, _gathered(level.places_P, slices))
 
 
-def _grown(scene: Scene, parts: list[_Part], shape: tuple[int, int], diameter: int) -> NDArray[np.uint32]:
+def _grown(scene: Scene, parts: list[_Part], picture: NDArray[np.uint32], diameter: int) -> None:
     """Draw points as pixels, and grow these to discs; the cost hardly depends on their number."""
     cloud = scene.plain.cloud
     plain = [part for part in parts if part.kind != CHOSEN]
     chosen = [part for part in parts if part.kind == CHOSEN]
     table = scene.looks.table_4K.ravel()
-    pixels = scene.buffer("pixels", shape, np.uint32)
-    picture = scene.buffer("picture", shape, np.uint32)
-    _put(pixels, plain, cloud, scene.looks.codes_S)
-    np.take(table, _index(scene, _discs(scene, pixels, diameter)), out=picture, mode="clip")
+    pixels = scene.buffer("pixels", picture.shape, np.uint32)
+    if plain:
+        _put(pixels, plain, cloud, scene.looks.codes_S)
+        discs = _discs(scene, pixels, diameter)
+        np.copyto(picture, np.take(table, _index(scene, discs), mode="clip"), where=discs != 0)
     if chosen:
         _put(pixels, chosen, cloud, scene.looks.codes_S)
         discs = _discs(scene, pixels, diameter + 1)
-        rim = _plus(discs, scene.buffer("rim", shape, np.uint32))
+        rim = _plus(discs, scene.buffer("rim", picture.shape, np.uint32))
         np.copyto(picture, np.uint32(scene.looks.rim), where=rim != 0)
-        np.copyto(picture, np.take(table, _index(scene, discs)), where=discs != 0)
-    return picture
+        np.copyto(picture, np.take(table, _index(scene, discs), mode="clip"), where=discs != 0)
 
 
 def _put(pixels: NDArray[np.uint32], parts: list[_Part], cloud: Cloud, codes_S: NDArray[np.uint8]) -> None:
@@ -412,18 +429,15 @@ def _box(source: NDArray[np.uint32], target: NDArray[np.uint32]) -> NDArray[np.u
     return target
 
 
-def _smooth(scene: Scene, parts: list[_Part], shape: tuple[int, int], diameter: float) -> NDArray[np.uint32]:
+def _smooth(scene: Scene, parts: list[_Part], picture: NDArray[np.uint32], diameter: float) -> None:
     """Draw points as discs with smooth edges; of two that overlap, each keeps what is nearer to its middle."""
     table, codes_S = scene.looks.table_4K, scene.looks.codes_S
-    picture = scene.buffer("picture", shape, np.uint32)
-    picture.fill(table[0, 0])
     for part in parts:
         colours = table[part.kind][codes_S[part.places_P]]
         if part.kind == CHOSEN:
             rim = np.full(len(part), scene.looks.rim, np.uint32)
             _stamp(picture, part, rim, diameter * CHOSEN_GROWTH + 2 * RIM_PX)
         _stamp(picture, part, colours, diameter * (CHOSEN_GROWTH if part.kind == CHOSEN else 1))
-    return picture
 
 
 def _stamp(picture: NDArray[np.uint32], part: _Part, colours_P: NDArray[np.uint32], diameter: float) -> None:
@@ -499,7 +513,7 @@ def density(layer: Layer, view: View, size: tuple[int, int], bin_px: int, blur_p
         # Three boxes of this reach have the variance that was asked for.
         reach = max(1, round((math.sqrt(4 * (blur_px / bin_px) ** 2 + 1) - 1) / 2))
         counts = _box_mean(_box_mean(counts, reach).T, reach).T
-    return counts[margin : margin + rows, margin : margin + cols]
+    return np.ascontiguousarray(counts[margin : margin + rows, margin : margin + cols])
 
 
 def _box_mean(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:

@@ -4,8 +4,8 @@ Letters after a name are its axes: N pictures of the project, in the order of th
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -74,6 +74,7 @@ class PictureTable:
         heights_N: pixels, 0 where unreadable.
         widths_N: the same.
         label: what a person or a folder said; the corrected one where it was corrected.
+        folder_label: what the folder said.
         split: train, val, test.
         sub_folder: folder the picture is in, relative to ``folder``.
         problem: why it cannot be used.
@@ -88,6 +89,7 @@ class PictureTable:
     heights_N: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     widths_N: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     label: Words = field(default_factory=_no_words)
+    folder_label: Words = field(default_factory=_no_words)
     split: Words = field(default_factory=_no_words)
     sub_folder: Words = field(default_factory=_no_words)
     problem: Words = field(default_factory=_no_words)
@@ -107,6 +109,7 @@ class PictureTable:
         ids, stored, sizes, mtimes, heights, widths, labels, splits, problems = zip(*rows, strict=True)
         paths = [path if isinstance(path, bytes) else os.fsencode(path) for path in stored]
         n = len(rows)
+        label = Words.of(labels)
         return cls(
             folder=folder,
             ids_N=np.fromiter(ids, np.int64, n),
@@ -114,7 +117,8 @@ class PictureTable:
             mtimes_N=np.fromiter(mtimes, np.int64, n),
             heights_N=np.fromiter((h or 0 for h in heights), np.int32, n),
             widths_N=np.fromiter((w or 0 for w in widths), np.int32, n),
-            label=Words.of(labels),
+            label=label,
+            folder_label=label,
             split=Words.of(splits),
             sub_folder=Words.of([os.fsdecode(path.rpartition(b"/")[0]) for path in paths]),
             problem=Words.of(problems),
@@ -128,7 +132,7 @@ class PictureTable:
     @cached_property
     def _rows(self) -> NDArray[np.int64]:
         """Row of each id, -1 where there is none; ids grow one by one, so that few places are empty."""
-        rows = np.full(int(self.ids_N.max(initial=0)) + 1, -1, np.int64)
+        rows = np.full(int(self.ids_N.max(initial=0)) + 1, -1, np.int64)  # at least one, for places_of
         rows[self.ids_N] = np.arange(len(self), dtype=np.int64)
         return rows
 
@@ -146,10 +150,15 @@ class PictureTable:
             raise KeyError(picture)
         return int(self._rows[picture])
 
+    def places_of(self, ids: Ids) -> NDArray[np.int64]:
+        """Return the row of each id, -1 where the table has none."""
+        ids = np.asarray(ids, np.int64)
+        is_near = (ids >= 0) & (ids < len(self._rows))
+        return np.where(is_near, self._rows[np.where(is_near, ids, 0)], -1)
+
     def rows_of(self, ids: Ids) -> NDArray[np.int64]:
         """Return the rows of those ids that are in the table, in their order."""
-        ids = np.asarray(ids, np.int64)
-        rows = self._rows[ids[(ids >= 0) & (ids < len(self._rows))]]
+        rows = self.places_of(ids)
         return rows[rows >= 0]
 
     def known(self, ids: Ids) -> Ids:
@@ -173,16 +182,18 @@ class PictureTable:
         """Return the label of a picture."""
         return self.label.word(self.row_of(picture))
 
-    def with_labels(self, labels: dict[int, str | None]) -> "PictureTable":
-        """Return the table with some labels changed."""
-        words = sorted({*self.label.words, *(word for word in labels.values() if word is not None)})
+    def with_labels(self, labels: Mapping[int, str | None]) -> "PictureTable":
+        """Return the table with some labels corrected; None goes back to what the folder said."""
+        words = sorted({*self.label.words, *self.folder_label.words, *(w for w in labels.values() if w is not None)})
         code = {word: i for i, word in enumerate(words)}
-        moved = np.array([code[word] for word in self.label.words] + [NONE], np.int32)
-        codes = moved[self.label.codes_N]
+        moved = np.array([*(code[word] for word in self.label.words), NONE], np.int32)
+        codes_N = moved[self.label.codes_N]
         for picture, word in labels.items():
             if self.contains(picture):
-                codes[self.row_of(picture)] = NONE if word is None else code[word]
-        return PictureTable(**{**_columns(self), "label": Words(codes, tuple(words))})
+                row = self.row_of(picture)
+                said = self.folder_label.word(row) if word is None else word
+                codes_N[row] = NONE if said is None else code[said]
+        return replace(self, label=Words(codes_N, tuple(words)))
 
     @cached_property
     def _lower(self) -> bytes:
@@ -202,7 +213,3 @@ class PictureTable:
             else:  # it lies over the border of two paths
                 place = self._lower.find(wanted, place + 1)
         return is_named_N
-
-
-def _columns(table: PictureTable) -> dict[str, Any]:
-    return {name: getattr(table, name) for name in table.__dataclass_fields__}

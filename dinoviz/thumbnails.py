@@ -61,7 +61,7 @@ class _Landed:
     """What became of a request: an image, or the reason why there is none."""
 
     key: Key
-    table: "PictureTable | None"
+    project: Path | None
     image: QImage | None
     problem: str = ""
 
@@ -88,7 +88,8 @@ class Thumbnails(QObject):
         self._landed: list[_Landed] = []
         self._landed_lock = threading.Lock()
         self._landing.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
-        self._table: PictureTable | None = None
+        self._project: Path | None = session.state.project
+        self._table: PictureTable = session.state.table
         self._disk = _Disk()
         self._threads = [
             threading.Thread(target=self._work, name=f"thumbnails {i}", daemon=True) for i in range(THREADS)
@@ -108,22 +109,21 @@ class Thumbnails(QObject):
 
     def in_memory(self, picture: int, side_px: int) -> QImage | None:
         """Return the same without asking for anything: for views that say what they ``want``."""
-        if picture in self._problems:
-            return self._placeholder(side_px)
-        return self._memory.nearest(picture, side_px)[0]
+        image = self._memory.nearest(picture, side_px)[0]
+        return self._placeholder(side_px) if image is None and self._problem(picture) else image
 
     def image_of_file(self, path: Path, side_px: int) -> QImage | None:
         """Return the same for a file that need not be in the project; ``file_arrived`` tells when it comes."""
         return self._image(str(path), side_px)
 
     def problem(self, source: int | Path) -> str:
-        """Return why there is no image of a picture, or ''; known once it was tried."""
-        return self._problems.get(source if isinstance(source, int) else str(source), "")
+        """Return why there is no image of a picture, or ''; a scan told it, or it shows when it is first decoded."""
+        return self._problem(source if isinstance(source, int) else str(source))
 
     def want(self, owner: str, pictures: Iterable[int], side_px: int) -> None:
         """Say what a view needs now, the most urgent first; this replaces what it wanted before."""
-        missing = (i for i in map(int, pictures) if i not in self._problems and (i, side_px) not in self._memory)
-        self._requests.want(owner, deque((picture, side_px) for picture in missing))
+        keys = ((picture, side_px) for picture in map(int, pictures))
+        self._requests.want(owner, deque(key for key in keys if key not in self._memory and not self._problem(key[0])))
 
     def close(self) -> None:
         """End the threads, and write what the disk cache still has to."""
@@ -133,12 +133,18 @@ class Thumbnails(QObject):
         self._disk.close()
 
     def _image(self, source: Source, side_px: int) -> QImage | None:
-        if source in self._problems:
-            return self._placeholder(side_px)
         image, is_exact = self._memory.nearest(source, side_px)
-        if not is_exact:
-            self._requests.ask((source, side_px))
+        if is_exact:
+            return image
+        if self._problem(source):
+            return self._placeholder(side_px)
+        self._requests.ask((source, side_px))
         return image
+
+    def _problem(self, source: Source) -> str:
+        if source in self._problems or isinstance(source, str) or not self._table.contains(source):
+            return self._problems.get(source, "")
+        return self._table.problem.word(self._table.row_of(source)) or ""
 
     def _placeholder(self, side_px: int) -> QImage:
         if side_px not in self._placeholders:
@@ -151,25 +157,23 @@ class Thumbnails(QObject):
 
     def _use_table(self) -> None:
         """Turn to another project, or to what a scan found anew; forget what is not as it was."""
-        project, table = self._session.state.project, self._session.state.table
-        is_other_project = self._disk.use(project)
-        if is_other_project or self._table is None:
+        state = self._session.state
+        if state.project != self._project:
             self._memory.clear()
-            self._problems.clear()
+            self._requests.clear()
         else:
-            changed = _changed(self._table, table)
-            self._memory.forget(changed)
-            self._problems = {}
-        self._table = table
-        self._problems.update(_known_problems(table))
-        self._requests.use(table)
+            self._memory.forget(_changed(self._memory.pictures(), self._table, state.table))
+        self._problems.clear()
+        self._project, self._table = state.project, state.table
+        self._disk.file = None if state.project is None else state.project / "cache" / "thumbnails.sqlite"
+        self._requests.use(state.project, state.table)
 
     def _work(self) -> None:
         """Decode until closed; runs in each thread."""
         reader = _DiskReader(self._disk)
         while (request := self._requests.next()) is not None:
-            key, table = request
-            landed = _decode(key, table, self._disk, reader)
+            key, project, table = request
+            landed = _decode(key, project, table, self._disk, reader)
             self._requests.done(key)
             with self._landed_lock:
                 self._landed.append(landed)
@@ -185,8 +189,8 @@ class Thumbnails(QObject):
             landed, self._landed = self._landed, []
         sources: dict[Source, None] = {}
         for one in landed:
-            if isinstance(one.key[0], int) and one.table is not self._table:
-                continue  # of a project that was left, or of before a scan
+            if isinstance(one.key[0], int) and one.project != self._project:
+                continue
             if one.image is None:
                 self._problems[one.key[0]] = one.problem
             else:
@@ -199,17 +203,13 @@ class Thumbnails(QObject):
                 self.file_arrived.emit(source)
 
 
-def _changed(before: "PictureTable", after: "PictureTable") -> set[int]:
-    """Return the ids that are gone or whose file changed."""
-    ids, rows_before, rows_after = np.intersect1d(before.ids_N, after.ids_N, assume_unique=True, return_indices=True)
-    is_same = before.mtimes_N[rows_before] == after.mtimes_N[rows_after]
-    return set(np.setdiff1d(before.ids_N, ids[is_same], assume_unique=True).tolist())
+def _changed(pictures: set[int], before: "PictureTable", after: "PictureTable") -> set[int]:
+    """Return which of some pictures are gone, or have a file that changed."""
 
+    def mtime(table: "PictureTable", picture: int) -> int | None:
+        return int(table.mtimes_N[table.row_of(picture)]) if table.contains(picture) else None
 
-def _known_problems(table: "PictureTable") -> dict[Source, str]:
-    """Return what the scan could not read, which is not tried again here."""
-    rows = np.flatnonzero(table.problems_N >= 0)
-    return {int(table.ids_N[row]): table.problems[table.problems_N[row]] for row in rows}
+    return {picture for picture in pictures if mtime(before, picture) != mtime(after, picture)}
 
 
 class _Memory:
@@ -249,6 +249,9 @@ class _Memory:
         for key in [key for key in self._images if key[0] in sources]:
             self._drop(key)
 
+    def pictures(self) -> set[int]:
+        return {source for source in self._sides if isinstance(source, int)}
+
     def clear(self) -> None:
         self._images.clear()
         self._sides.clear()
@@ -270,6 +273,7 @@ class _Requests:
         self._wanted: dict[str, deque[Key]] = {}
         self._asked: OrderedDict[Key, None] = OrderedDict()
         self._in_hand: set[Key] = set()
+        self._project: Path | None = None
         self._table: PictureTable | None = None
         self._is_closed = False
 
@@ -290,21 +294,23 @@ class _Requests:
                 self._asked.popitem(last=False)
             self._condition.notify()
 
-    def use(self, table: "PictureTable") -> None:
-        """Drop what waits, as ids may mean other pictures now."""
+    def use(self, project: Path | None, table: "PictureTable") -> None:
         with self._condition:
-            self._table = table
+            self._project, self._table = project, table
+
+    def clear(self) -> None:
+        with self._condition:
             self._wanted.clear()
             self._asked.clear()
 
-    def next(self) -> "tuple[Key, PictureTable | None] | None":
+    def next(self) -> "tuple[Key, Path | None, PictureTable | None] | None":
         """Wait for the most urgent request and take it; None when closed."""
         with self._condition:
             while not self._is_closed:
                 key = self._pop()
                 if key is not None:
                     self._in_hand.add(key)
-                    return key, self._table
+                    return key, self._project, self._table
                 self._condition.wait()
         return None
 
@@ -330,27 +336,29 @@ class _Requests:
         return self._asked.popitem()[0] if self._asked else None
 
 
-def _decode(key: Key, table: "PictureTable | None", disk: "_Disk", reader: "_DiskReader") -> _Landed:
+def _decode(
+    key: Key, project: Path | None, table: "PictureTable | None", disk: "_Disk", reader: "_DiskReader"
+) -> _Landed:
     """Read a picture from the disk cache or its file, at just this side."""
     source, side = key
     try:
         if isinstance(source, str) or table is None:
-            return _Landed(key, table, _fitted(_image_of(open_rgb(Path(source), at_least=side)), side))
+            return _Landed(key, project, _fitted(_image_of(open_rgb(Path(source), at_least=side)), side))
         mtime_ns = int(table.mtimes_N[table.row_of(source)])
         kept_side = next((kept for kept in DISK_SIDES if kept >= side), None)
         kept = reader.read(source, kept_side, mtime_ns) if kept_side is not None else None
         if kept is not None:
-            return _Landed(key, table, _fitted(kept, side))
+            return _Landed(key, project, _fitted(kept, side))
         started = time.perf_counter()
         decoded = _image_of(open_rgb(table.file(source), at_least=kept_side or side))
         if kept_side is not None and time.perf_counter() - started > SLOW_S:
             decoded = _fitted(decoded, kept_side)
             disk.keep(source, kept_side, mtime_ns, decoded)
-        return _Landed(key, table, _fitted(decoded, side))
+        return _Landed(key, project, _fitted(decoded, side))
     except UnreadablePicture as problem:
-        return _Landed(key, table, None, str(problem))
+        return _Landed(key, project, None, str(problem))
     except (KeyError, IndexError):
-        return _Landed(key, table, None, "not in the project any more")
+        return _Landed(key, project, None, "not in the project any more")
 
 
 def _image_of(pixels_YXC: NDArray[np.uint8]) -> QImage:
@@ -395,13 +403,6 @@ class _Disk:
         self._batch: list[tuple[Path, int, int, int, QImage]] = []
         self._is_closed = False
         self._thread: threading.Thread | None = None
-
-    def use(self, project: Path | None) -> bool:
-        """Turn to a project; return whether it is another one than before."""
-        file = None if project is None else project / "cache" / "thumbnails.sqlite"
-        is_other = file != self.file
-        self.file = file
-        return is_other
 
     def keep(self, picture: int, side: int, mtime_ns: int, image: QImage) -> None:
         file = self.file

@@ -267,6 +267,10 @@ EXPORTS = [
         ("svg", ".svg", "a drawing; every point says which picture it is"),
     ),
     *_exports(
+        "labels",
+        ("csv", ".csv", "text: path, label, and what the folder said where it was corrected"),
+    ),
+    *_exports(
         "masks",
         ("png", "", "8-bit PNG a mask: 0 and 255"),
         ("indexed", "", "8-bit PNG a picture with a palette: the number of the object; 0 is none, at most 254"),

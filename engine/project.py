@@ -266,6 +266,12 @@ class Project:
         labels = dict(self._database.execute("SELECT id, label FROM images WHERE label IS NOT NULL"))
         return labels | dict(self._database.execute("SELECT id, label FROM corrections"))
 
+    def labels_before(self) -> dict[int, str | None]:
+        """Return the label of the folder of every picture whose label was corrected, by its id."""
+        return dict(
+            self._database.execute("SELECT i.id, i.label FROM corrections c JOIN images i ON i.id = c.id ORDER BY i.id")
+        )
+
     def marks(self) -> Marks:
         """Return what the person said of pictures."""
         return marks.read_marks(self._database)
@@ -276,10 +282,12 @@ class Project:
             marks.write_change(self._database, change)
 
     def columns(self) -> list[tuple[Any, ...]]:
-        """Return (id, path, size, mtime_ns, height, width, label, split, problem) of all pictures, in order of path."""
+        """Return (id, path, size, mtime_ns, height, width, label, split, problem) of all pictures, in order of path.
+
+        The labels are those of the folders, without corrections.
+        """
         return self._database.execute(
-            "SELECT i.id, i.path, i.size, i.mtime_ns, i.height, i.width, coalesce(c.label, i.label), i.split, "
-            "i.problem FROM images i LEFT JOIN corrections c ON c.id = i.id ORDER BY i.path"
+            "SELECT id, path, size, mtime_ns, height, width, label, split, problem FROM images ORDER BY path"
         ).fetchall()
 
     def count(self) -> int:
@@ -296,7 +304,8 @@ class Project:
 
     def sets(self) -> list[tuple[int, str]]:
         """Return number and model of every set of features, the one used last first."""
-        return self._database.execute("SELECT id, model FROM sets ORDER BY used DESC, id DESC").fetchall()
+        rows = self._database.execute("SELECT id, model FROM sets ORDER BY used DESC, id DESC").fetchall()
+        return [(number, model_at_home(model, self.folder)) for number, model in rows]
 
     def set_folder(self, plan: SetPlan) -> Path:
         """Return the folder of the set with this plan, ``sets/0001`` and so on; a new number where there is none."""

@@ -15,6 +15,15 @@ Provenance = dict[str, Any]
 """Facts that JSON can hold."""
 
 
+def of_program(**facts: Any) -> Provenance:
+    """Return facts between what program wrote them and when."""
+    return {
+        "program": f"dinoviz {__version__}",
+        **facts,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
 def of_model(source: str, sha256: str, architecture: str, **more: Any) -> Provenance:
     """Return the facts about what a model saw or made.
 
@@ -24,14 +33,8 @@ def of_model(source: str, sha256: str, architecture: str, **more: Any) -> Proven
         architecture: its name.
         more: further facts: side, layer, threshold.
     """
-    return {
-        "program": f"dinoviz {__version__}",
-        "model": short_name(source),
-        "model_sha256": sha256,
-        "architecture": architecture,
-        **more,
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    facts = {"model": short_name(source), "model_sha256": sha256, "architecture": architecture}
+    return of_program(**(facts | more))
 
 
 def of_set(features: FeatureSet, **more: Any) -> Provenance:

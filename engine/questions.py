@@ -4,7 +4,7 @@ A question crosses the pipe as one JSON object with a ``kind``; ``question_from`
 refuses it in a sentence, so that a service meets values of the right types only. An answer holds small values; arrays
 are files that it names. To add a question: a class here, in the union of its service, and so for its answer.
 
-    attention, mask, colours, likeness, where     about pictures
+    attention, mask, colours, likeness, matches, where     about pictures
     crops                                         what training would see of a picture
     describe, showpart, explain                   about pictures, seen as those of a set
     load, forget                                  which backbones are kept
@@ -32,6 +32,8 @@ MOST_HITS = 10_000
 """Pictures that one question can find."""
 MOST_PATCHES = 10_000
 """Patches of one part."""
+MOST_MATCHES = 300
+"""Matches between two pictures that one question can ask for: more lines than can be followed by eye."""
 LARGEST_SIDE = 8192
 """Longest of sides that can be asked for; memory refuses most networks long before."""
 
@@ -155,6 +157,25 @@ class Likeness(OfPicture):
     patch: tuple[Count, Count]
     others: Annotated[tuple[File, ...], Field(max_length=MOST_PICTURES - 1)] = ()
     layer: Whole = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matches(OfPicture):
+    """Which patches of two pictures are each other's best match: answered by ``Matched``.
+
+    Args:
+        other: the second picture.
+        layer: whose output; -1 is the last.
+        most: matches wanted, spread over the pictures.
+        least: cosine that a match has at least.
+        is_foreground: only between the subjects of both.
+    """
+
+    other: File
+    layer: Whole = -1
+    most: Annotated[int, Field(strict=True, ge=1, le=MOST_MATCHES)] = 30
+    least: Annotated[float, Field(strict=True, ge=-1, le=1)] = -1.0
+    is_foreground: YesNo = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +356,21 @@ class Likenesses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """Matches, most alike first.
+
+    ``path`` is a .npy of float32 (matches, 5): row and column in the first picture, row and column in the second,
+    cosine. ``mutual`` is how many there are in all, ``fit`` how many fit what was asked.
+    """
+
+    path: str
+    lattice: Lattice
+    other: Lattice
+    mutual: int
+    fit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """A patch."""
 
@@ -504,6 +540,7 @@ VisionQuestion = (
     | Mask
     | Colours
     | Likeness
+    | Matches
     | Where
     | Describe
     | ShowPart
@@ -524,6 +561,7 @@ ServiceAnswer = (
     | MaskMade
     | Coloured
     | Likenesses
+    | Matched
     | Place
     | Vectors
     | PartShown

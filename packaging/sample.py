@@ -27,7 +27,8 @@ SIDE = "96"  # px, of the shorter side where patches are kept: twice what the ba
 RUN = "runs/0001"
 MAPS = (("--method", "tsne"), ("--method", "umap"), ("--method", "pca"), ("--classes",))
 LEFT_OUT = ("*.png", ".lock", ".writer", "parts.faiss")
-"""Drawings, as the window draws its own; traces of who wrote; an index that is made of the patches when it is absent."""
+"""Drawings, as the window draws its own; traces of who wrote; an index that is made of the patches where it is absent.
+"""
 DATE = (2026, 1, 1, 0, 0, 0)  # of every entry of the archive, so that the same files give the same bytes
 LARGEST_BYTES = 10_000_000  # in the repository
 
@@ -78,7 +79,7 @@ def _make(root: Path, project: Path) -> None:
 
 
 def _slim(run: Path) -> None:
-    """Keep of a run what can be looked at: its events, probes, and the backbone in float16, which nothing can resume."""
+    """Keep of a run what can be looked at: its events, probes and backbone, in float16. It cannot be gone on with."""
     backbone = read_backbone(run / "backbone.safetensors")
     about = {**backbone.about, "recipe": backbone.recipe}
     target = run / "backbone.safetensors"

@@ -1,4 +1,4 @@
-"""``engine export``: features, patches, maps, masks and backbones for other programs.
+"""``engine export``: features, patches, maps, labels, masks and backbones for other programs.
 
 The choices of ``--format`` and their help are the rows of ``catalogue.EXPORTS``.
 """
@@ -14,7 +14,7 @@ from engine.catalogue import MAP_METHODS, formats_of
 from engine.commands import Outcome, add_verb, new_parser, size_in_words
 from engine.commands.arguments import add_model, add_set, add_target, formats_in_words
 from engine.commands.export_looks import add_attention, add_masks
-from engine.commands.listing import named_in_words
+from engine.commands.listing import counted, named_in_words
 from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
 from engine.exporting.embeddings import WITHOUT_METADATA
 from engine.exporting.table import LeftOut, Table
@@ -36,8 +36,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command and of what can be exported."""
     command = new_parser(
         "export",
-        "Write features, patches, maps, masks, attention or a backbone for other programs. Every export says what made "
-        "it; none holds the EXIF or GPS position of a picture. Nothing that is there is replaced without --overwrite.",
+        "Write features, patches, maps, labels, masks, attention or a backbone for other programs. Every export says "
+        "what made it; none holds the EXIF or GPS position of a picture. Nothing that is there is replaced without "
+        "--overwrite.",
         [
             "engine export embeddings photos.dinoviz --format parquet --out features.parquet",
             "engine export map photos.dinoviz --method tsne --format svg --out map.svg",
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add_embeddings(verbs)
     _add_patches(verbs)
     _add_map(verbs)
+    _add_labels(verbs)
     _add_backbone(verbs)
     add_masks(verbs)
     add_attention(verbs)
@@ -108,6 +110,20 @@ def _add_map(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     verb.add_argument("--method", choices=tuple(MAP_METHODS), default="tsne", help="which map (default tsne)")
     add_target(verb, "map")
     verb.set_defaults(run=run_map)
+
+
+def _add_labels(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = add_verb(
+        verbs,
+        "labels",
+        brief="the labels as they were corrected, and what the folders said",
+        about=formats_in_words("Write the label of every picture that has one.", "labels"),
+        examples=["engine export labels photos.dinoviz --corrected --format csv --out labels.csv"],
+    )
+    verb.add_argument("project", type=Path, help="a project")
+    verb.add_argument("--corrected", action="store_true", help="only those that were corrected by hand")
+    add_target(verb, "labels")
+    verb.set_defaults(run=run_labels)
 
 
 def _add_backbone(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -199,6 +215,21 @@ def run_map(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     )
     what = f"{MAP_METHODS[arguments.method].title} map of {len(placed.table):,} pictures"
     return _outcome(arguments.out, files, what, {"rows": len(placed.table)}, placed.table.left_out)
+
+
+def run_labels(arguments: argparse.Namespace, tell: Tell) -> Outcome:
+    """Write labels."""
+    from engine.exporting import labels
+
+    _check_target(arguments, is_folder=False)
+    with Project.at(arguments.project) as project:
+        rows = labels.labels_of(project, corrected_only=arguments.corrected)
+    write = labels.FILES[arguments.format]
+    about = provenance.of_program(rows=len(rows))
+    files = write_file(arguments.out, lambda file: write(rows, file), overwrite=arguments.overwrite, beside=about)
+    n_corrected = sum(row.is_corrected for row in rows)
+    what = f"{counted(len(rows), 'label')}, {n_corrected:,} of them corrected"
+    return _outcome(arguments.out, files, what, {"rows": len(rows), "corrected": n_corrected}, [])
 
 
 def run_backbone(arguments: argparse.Namespace, tell: Tell) -> Outcome:

@@ -4,11 +4,11 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from engine.catalogue import BUNDLED, WEIGHTS, ReleasedWeights, ResNetShape, Shape
+from engine.catalogue import BUNDLED, WEIGHT_SUFFIXES, WEIGHTS, ReleasedWeights, ResNetShape, Shape
 from engine.commands import Outcome, add_verb, new_parser
 from engine.commands.arguments import add_role
 from engine.errors import BadWeights
-from engine.models.weights import BUNDLED_FILE, CACHED_SUFFIXES, cache_dir, check_file, fetch, import_file
+from engine.models.weights import BUNDLED_FILE, cache_dir, check_file, fetch, import_file
 from engine.protocol import Tell
 from engine.timing import Pace
 
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 def run_list(_arguments: argparse.Namespace, _tell: Tell) -> Outcome:
     """List released backbones, and what is in the cache."""
     folder = cache_dir()
-    here = {path.stem for suffix in CACHED_SUFFIXES for path in folder.glob(f"[!.]*{suffix}")}
+    here = {path.stem for suffix in WEIGHT_SUFFIXES for path in folder.glob(f"[!.]*{suffix}")}
     rows = [_row(weights, name in here) for name, weights in WEIGHTS.items()]
     has_bundled = BUNDLED_FILE.is_file()
     own = sorted(here - set(WEIGHTS))

@@ -17,13 +17,22 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from engine.catalogue import BUNDLED, IMAGENET_MEAN, IMAGENET_STD, WEIGHTS, ResNetShape, Shape, VitShape, name_of
+from engine.catalogue import (
+    BUNDLED,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    WEIGHT_SUFFIXES,
+    WEIGHTS,
+    ResNetShape,
+    Shape,
+    VitShape,
+    name_of,
+)
 from engine.errors import BadInput, BadRecipe, BadWeights
 from engine.facts import BUNDLED_FILE, DESCRIPTION
 from engine.models import layouts
 from engine.models.backbones import build_backbone
 from engine.models.downloads import (
-    CACHED_SUFFIXES,
     cache_dir,
     check_name,
     check_recorded,
@@ -37,7 +46,6 @@ from engine.provenance import Provenance, of_model
 from engine.store import write_atomically
 
 __all__ = [
-    "CACHED_SUFFIXES",
     "Backbone",
     "FileReport",
     "cache_dir",
@@ -390,7 +398,7 @@ def _kept_file(name: str, shape: Shape | None = None) -> Path | None:
         BadWeights: the file is not what it was the first time, or what was downloaded is not of the wanted shape.
     """
     folder = cache_dir()
-    kept, *downloads = (folder / f"{name}{suffix}" for suffix in CACHED_SUFFIXES)
+    kept, *downloads = (folder / f"{name}{suffix}" for suffix in WEIGHT_SUFFIXES)
     downloaded = next((path for path in downloads if path.is_file()), None)
     if not kept.is_file():
         if downloaded is None:

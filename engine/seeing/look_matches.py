@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,13 +253,8 @@ def look_matches(
     prepare_folder(out, paths)
     pictures = [_opened(path) for path in paths]
     seen = [gaze.see(backbone, picture_YX3) for picture_YX3 in pictures]
-    first, second = seen
-    is_subject = _foregrounds(seen, choice)
-    found = correspondence(flat(first.features_RCD), flat(second.features_RCD))
-    every = mutual_matches(found, first.grid.cols, second.grid.cols)
-    is_inside_M = is_subject[0][tuple(every.first_M2.T)] & is_subject[1][tuple(every.second_M2.T)]
-    fit = every.chosen(is_inside_M & (every.cosine_M >= choice.least))
-    drawn = spread_out(fit, choice.most)
+    between = matches_between(seen[0].features_RCD, seen[1].features_RCD, choice)
+    every, fit, drawn = between.every, between.fit, between.drawn
     chosen = {"most": choice.most, "least": choice.least, "foreground": "auto" if choice.is_foreground else "off"}
     about = backbone.provenance(**gaze.facts(backbone), **chosen)
     sizes = [picture_YX3.shape[:2] for picture_YX3 in pictures]
@@ -273,7 +268,7 @@ def look_matches(
         for name, size, one in zip(names_of(paths), sizes, seen, strict=True)
     ]
     write_json(files[1], {"about": about, "pictures": described, **counts, "matches": listed})
-    arrays = _arrays(found, seen, is_subject)
+    arrays = _arrays(between.found, seen, between.is_subject)
     write_atomically(
         files[2],
         lambda file: np.savez_compressed(file, allow_pickle=False, **arrays, about=np.array(json.dumps(about))),
@@ -285,6 +280,29 @@ def look_matches(
         n_drawn=counts["drawn"],
         cosines=tuple(drawn.cosine_M.tolist()),
     )
+
+
+class Between(NamedTuple):
+    """What was found between two pictures: best matches, mutual ones, those that fit a choice, those to be drawn.
+
+    ``is_subject`` says which patches of each may be matched.
+    """
+
+    found: Correspondence
+    every: Matches
+    fit: Matches
+    drawn: Matches
+    is_subject: list[NDArray[np.bool_]]
+
+
+def matches_between(first_RCD: NDArray[np.float32], second_RCD: NDArray[np.float32], choice: Choice) -> Between:
+    """Return the matches between the patches of two pictures, as ``look_matches`` writes them."""
+    is_subject = _foregrounds([first_RCD, second_RCD], choice)
+    found = correspondence(flat(first_RCD), flat(second_RCD))
+    every = mutual_matches(found, first_RCD.shape[1], second_RCD.shape[1])
+    is_inside_M = is_subject[0][tuple(every.first_M2.T)] & is_subject[1][tuple(every.second_M2.T)]
+    fit = every.chosen(is_inside_M & (every.cosine_M >= choice.least))
+    return Between(found, every, fit, spread_out(fit, choice.most), is_subject)
 
 
 def _check(choice: Choice) -> None:
@@ -301,9 +319,8 @@ def _opened(path: Path) -> Picture:
         raise BadInput(f"'{path}' cannot be read: {problem.message}.") from problem
 
 
-def _foregrounds(seen: Sequence[PatchFeatures], choice: Choice) -> list[NDArray[np.bool_]]:
+def _foregrounds(features: Sequence[NDArray[np.float32]], choice: Choice) -> list[NDArray[np.bool_]]:
     """Return the patches of each picture that may be matched; of two pictures the axis is one."""
-    features = [one.features_RCD for one in seen]
     if not choice.is_foreground:
         return [np.ones(features_RCD.shape[:2], dtype=np.bool_) for features_RCD in features]
     foreground = Foreground.fit(features)

@@ -34,6 +34,7 @@ from engine.recipes import CropSettings
 from engine.seeing.attention import AttentionMaps, check_head
 from engine.seeing.grid import Grid
 from engine.seeing.look import masks_of
+from engine.seeing.look_matches import Choice, matches_between
 from engine.seeing.matches import likeness_maps
 from engine.seeing.palette import Palette, PatchStyle
 from engine.seeing.patch_features import PatchGaze
@@ -132,6 +133,8 @@ class Vision:
                 return self._colours(question)
             case q.Likeness():
                 return self._likeness(question)
+            case q.Matches():
+                return self._matches(question)
             case q.Where():
                 return self._where(question)
             case q.Crops():
@@ -240,6 +243,19 @@ class Vision:
         seen[0].grid.check_patch(*question.patch)
         maps = likeness_maps(seen[0].features_RCD[question.patch], [one.features_RCD for one in seen])
         return q.Likenesses(pictures=tuple(self._of_one(*pair) for pair in zip(seen, maps, strict=True)))
+
+    def _matches(self, question: q.Matches) -> q.Matched:
+        first, second = self._features(question, (question.picture, question.other), question.layer)
+        choice = Choice(most=question.most, least=question.least, is_foreground=question.is_foreground)
+        found = matches_between(first.features_RCD, second.features_RCD, choice)
+        table_M5 = np.column_stack([found.drawn.first_M2, found.drawn.second_M2, found.drawn.cosine_M])
+        return q.Matched(
+            path=self._files.write(table_M5.astype(np.float32)),
+            lattice=first.lattice,
+            other=second.lattice,
+            mutual=len(found.every.cosine_M),
+            fit=len(found.fit.cosine_M),
+        )
 
     def _where(self, question: q.Where) -> q.Place:
         seen = self._see(question, question.picture)

@@ -8,6 +8,8 @@ import pytest
 
 from engine.errors import BadInput, Busy, DiskFull, UserError
 from engine.project import Picture, Project, default_folder
+from engine.sets import model_at_home
+from tests.makers import write_photos
 
 
 def picture(path: str, **more) -> Picture:
@@ -129,3 +131,38 @@ def test_a_project_that_may_only_be_read_is_not_called_busy(folder):
         project._database.execute("PRAGMA query_only = 1")
         with pytest.raises(BadInput, match="cannot be written: attempt to write a readonly database"):
             project.record([picture("a.jpg")])
+
+
+def test_a_project_that_keeps_its_pictures_beside_it_can_be_moved_with_them(tmp_path):
+    write_photos(tmp_path / "here/photos", 2)
+    with Project.at(tmp_path / "here/photos.dinoviz", pictures=tmp_path / "here/photos") as project:
+        project.move_with_pictures()
+    (tmp_path / "here").rename(tmp_path / "there")
+    with Project.at(tmp_path / "there/photos.dinoviz", pictures=tmp_path / "there/photos") as project:
+        assert project.pictures_folder == tmp_path / "there/photos"
+
+
+def test_a_project_that_moves_with_its_pictures_still_refuses_another_folder(tmp_path):
+    write_photos(tmp_path / "photos", 2)
+    write_photos(tmp_path / "other", 2)
+    with Project.at(tmp_path / "photos.dinoviz", pictures=tmp_path / "photos") as project:
+        project.move_with_pictures()
+    with pytest.raises(BadInput, match="belongs to the pictures"):
+        Project.at(tmp_path / "photos.dinoviz", pictures=tmp_path / "other")
+
+
+def test_a_run_of_a_moved_project_is_found_where_it_is_now(tmp_path):
+    (tmp_path / "photos.dinoviz/runs/0003").mkdir(parents=True)
+    run = str(tmp_path / "photos.dinoviz/runs/0003")
+    project = tmp_path / "photos.dinoviz"
+    assert model_at_home("/nowhere/photos.dinoviz/runs/0003", project) == run
+    assert model_at_home("runs/0003", project) == run
+    assert model_at_home("/nowhere/photos.dinoviz/runs/0004", project) == "/nowhere/photos.dinoviz/runs/0004"
+    assert model_at_home("dino_vits8", project) == "dino_vits8"
+
+
+def test_a_run_of_another_project_that_is_there_stays_its_own(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.dinoviz/runs/0001").mkdir(parents=True)
+    other = str(tmp_path / "b.dinoviz/runs/0001")
+    assert model_at_home(other, tmp_path / "a.dinoviz") == other

@@ -1,5 +1,6 @@
 """The vision service in this process: what it answers, what it keeps, what it refuses."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -17,8 +18,9 @@ from engine.models.vit import VisionTransformer
 from engine.models.weights import load_backbone, write_backbone
 from engine.seeing.attention import attention_maps, rollout
 from engine.seeing.look import masks_of
+from engine.seeing.look_matches import Choice, look_matches
 from engine.seeing.palette import Palette, PatchStyle
-from engine.seeing.patch_features import patch_features
+from engine.seeing.patch_features import PatchGaze, patch_features
 from engine.seeing.tokens import see
 from engine.serve import vision as module
 from engine.serve.answers import AnswerFiles
@@ -344,3 +346,31 @@ def test_release_and_reclaim_on_a_cpu_change_nothing(vision, passes):
     vision.answer(q.Reclaim())
     vision.answer(q.Attention(picture="p00.jpg", side=SIDE))
     assert len(passes) == 1
+
+
+@pytest.mark.parametrize("is_foreground", [False, True])
+def test_matches_are_those_that_look_writes(vision, model, folder, tmp_path, is_foreground):
+    question = q.Matches(
+        picture="p00.jpg", other="p01.jpg", side=SIDE, most=12, least=-0.5, is_foreground=is_foreground
+    )
+    answer = vision.answer(question)
+    out = tmp_path / "out"
+    choice = Choice(most=12, least=-0.5, is_foreground=is_foreground)
+    look_matches(load_backbone(model), (folder / "p00.jpg", folder / "p01.jpg"), out, PatchGaze(side=SIDE), choice)
+    told = json.loads((out / "matches.json").read_text())
+    wanted = [
+        (*(m[end][axis] for end in ("first", "second") for axis in ("row", "col")), m["cosine"])
+        for m in told["matches"]
+    ]
+    np.testing.assert_allclose(np.load(answer.path), np.reshape(wanted, (-1, 5)), atol=1e-4)
+    assert (answer.mutual, answer.fit) == (told["mutual"], told["fit"])
+    assert answer.other.picture == (60, 80)
+
+
+def test_picture_matches_itself_in_every_patch(vision):
+    answer = vision.answer(
+        q.Matches(picture="p00.jpg", other="p00.jpg", side=SIDE, most=300, is_foreground=False, least=0.99)
+    )
+    table = np.load(answer.path)
+    assert len(table) == answer.fit == answer.lattice.rows * answer.lattice.cols
+    np.testing.assert_array_equal(table[:, :2], table[:, 2:4])

@@ -1,0 +1,240 @@
+"""Everything a person can do that has a name: one table, from which menus, shortcuts, the palette and the cheat sheet come.
+
+A row says what an action is; who can do it binds a function to it. A view that is not loaded yet is brought to the front
+first, and binds then.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import QToolButton, QWidget
+
+from dinoviz import theme
+from dinoviz.controls import IconButton
+from dinoviz.session import Session
+from dinoviz.watching import follow
+from dinoviz.words import tr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing that can be done.
+
+    Args:
+        id: place and name, as ``look.next``.
+        text: what it does, in a few words.
+        keys: shortcut, as Qt writes them; empty for none. One key may mean different things in different places.
+        place: view in which the shortcut holds; empty for everywhere.
+        icon: of ``resources/icons``.
+        tip: one more sentence.
+        words: further words it is found by in the palette.
+        menu: heading it stands under in the cheat sheet, where that is not its place.
+    """
+
+    id: str
+    text: str
+    keys: str = ""
+    place: str = ""
+    icon: str = ""
+    tip: str = ""
+    words: str = ""
+    menu: str = ""
+
+
+ACTIONS: tuple[Action, ...] = (
+    # The window.
+    Action(id="file.open", text="Open folder…", keys="Ctrl+O", icon="folder-open", words="pictures photos import"),
+    Action(id="file.open_project", text="Open project…", keys="Ctrl+Shift+O", icon="stack"),
+    Action(id="file.sample", text="Try the sample", icon="flask", words="demo example"),
+    Action(id="file.rescan", text="Look for new and changed pictures", keys="F5", icon="arrow-clockwise", words="scan"),
+    Action(id="file.close", text="Close project", keys="Ctrl+W"),
+    Action(id="file.quit", text="Quit", keys="Ctrl+Q"),
+    Action(id="edit.undo", text="Undo", keys="Ctrl+Z", icon="arrow-counter-clockwise"),
+    Action(id="edit.redo", text="Redo", keys="Ctrl+Shift+Z", icon="arrow-clockwise"),
+    Action(id="edit.select_all", text="Select all shown", keys="Ctrl+A", icon="selection-all"),
+    Action(id="edit.select_none", text="Select nothing", keys="Ctrl+Shift+A", icon="x", words="clear deselect"),
+    Action(id="edit.select_inverse", text="Invert the selection", keys="Ctrl+I", icon="selection-inverse"),
+    Action(id="edit.filter", text="Search by name", keys="Ctrl+F", icon="magnifying-glass", words="filter find text"),
+    Action(id="edit.clear_filter", text="Clear the filter", keys="Ctrl+Shift+F", icon="funnel"),
+    Action(id="go.library", text="Library", keys="Ctrl+1", icon="images", words="grid thumbnails pictures"),
+    Action(id="go.look", text="Look", keys="Ctrl+2", icon="eye", words="attention heads mask pca"),
+    Action(id="go.find", text="Find", keys="Ctrl+3", icon="magnifying-glass", words="search similar duplicates"),
+    Action(id="go.map", text="Map", keys="Ctrl+4", icon="chart-scatter", words="tsne umap scatter clusters"),
+    Action(id="go.train", text="Train", keys="Ctrl+5", icon="graduation-cap", words="run learn fine-tune"),
+    Action(id="go.compare", text="Compare", keys="Ctrl+6", icon="scales", words="backbones side by side"),
+    Action(id="go.models", text="Models", keys="Ctrl+7", icon="cube", words="backbones weights download import"),
+    Action(id="go.welcome", text="Welcome page", words="recent projects start"),
+    Action(id="view.palette", text="Command palette", keys="Ctrl+K", icon="command"),
+    Action(id="view.keys", text="Keys", keys="?", icon="keyboard", words="shortcuts cheat sheet help"),
+    Action(id="view.preferences", text="Preferences", keys="Ctrl+,", icon="gear", words="settings options theme"),
+    Action(id="view.inspector", text="Show or hide the inspector", keys="Ctrl+J", icon="sidebar-simple"),
+    Action(id="view.jobs", text="Show or hide jobs", keys="Ctrl+Shift+J", icon="list-bullets"),
+    Action(id="view.light", text="Light colours", icon="sun", words="theme"),
+    Action(id="view.dark", text="Dark colours", icon="moon", words="theme"),
+    Action(id="view.system", text="Colours of the system", icon="circle", words="theme auto"),
+    Action(id="view.full", text="Full screen", keys="F11", icon="arrows-out"),
+    # Pictures: what is selected, or else the current one.
+    Action(id="picture.copy", text="Copy image", keys="Ctrl+C", icon="copy", menu="pictures"),
+    Action(id="picture.copy_path", text="Copy path", keys="Ctrl+Shift+C", icon="copy-simple", menu="pictures"),
+    Action(id="picture.reveal", text="Reveal in the file manager", keys="Ctrl+R", icon="folder", menu="pictures"),
+    Action(id="picture.look", text="Look at it", icon="eye", menu="pictures", words="attention"),
+    Action(id="picture.similar", text="Find similar pictures", keys="S", icon="magnifying-glass", menu="pictures"),
+    Action(id="picture.hide", text="Leave out of the project", keys="Del", icon="eye-slash", menu="pictures",
+           tip="The file stays where it is.", words="delete remove"),
+    Action(id="picture.restore", text="Take back into the project", icon="eye", menu="pictures"),
+    Action(id="picture.rate_0", text="No stars", keys="0", place="library", menu="pictures"),
+    Action(id="picture.rate_1", text="One star", keys="1", place="library", menu="pictures", icon="star"),
+    Action(id="picture.rate_2", text="Two stars", keys="2", place="library", menu="pictures", icon="star"),
+    Action(id="picture.rate_3", text="Three stars", keys="3", place="library", menu="pictures", icon="star"),
+    Action(id="picture.rate_4", text="Four stars", keys="4", place="library", menu="pictures", icon="star"),
+    Action(id="picture.rate_5", text="Five stars", keys="5", place="library", menu="pictures", icon="star"),
+    # Library.
+    # Look.
+    # Find.
+    # Map.
+    # Train.
+    # Compare.
+    # Models.
+    # Exports.
+    Action(id="export.embeddings", text="Export features…", icon="export", menu="export", words="embeddings vectors csv"),
+    Action(id="export.masks", text="Export masks…", icon="export", menu="export", words="coco png labelme yolo"),
+    Action(id="export.backbone", text="Export the backbone…", icon="export", menu="export", words="onnx timm weights"),
+)  # fmt: skip
+
+
+class Actions(QObject):
+    """The actions of one window.
+
+    Args:
+        session: says which place is in front.
+        window: the widget that shortcuts hold in.
+    """
+
+    changed = Signal()
+    """Shortcuts or what is possible have changed."""
+
+    def __init__(self, session: Session, window: QWidget, keys: Mapping[str, str] | None = None) -> None:
+        super().__init__(window)
+        self._session = session
+        self._window = window
+        self._rows = {row.id: row for row in ACTIONS}
+        self._do: dict[str, Callable[[], object]] = {}
+        self._can: dict[str, Callable[[], bool]] = {}
+        self._actions: dict[str, QAction] = {}
+        for row in ACTIONS:
+            self._actions[row.id] = self._made(row)
+        self._keys = {row.id: row.keys for row in ACTIONS}
+        self.set_keys(keys or {})
+        session.changed.connect(self._place_changed)
+
+    def _made(self, row: Action) -> QAction:
+        made = QAction(tr(row.text), self._window)
+        made.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
+        made.setAutoRepeat(row.id.endswith(("next", "previous")))
+        made.triggered.connect(lambda _checked=False: self.trigger(row.id))
+        if row.tip:
+            made.setToolTip(tr(row.tip))
+        self._window.addAction(made)
+        if row.icon:
+
+            def draw() -> None:
+                made.setIcon(theme.icon(row.icon))
+
+            draw()
+            follow(made, theme.changed, draw)
+        return made
+
+    def rows(self) -> tuple[Action, ...]:
+        """Return every action, in the order of the table."""
+        return tuple(self._rows.values())
+
+    def row(self, name: str) -> Action:
+        """Return what an action is."""
+        return self._rows[name]
+
+    def keys(self, name: str) -> str:
+        """Return the shortcut of an action, empty for none."""
+        return self._keys[name]
+
+    def set_keys(self, keys: Mapping[str, str]) -> None:
+        """Take other shortcuts for some actions; unknown names are left out."""
+        for name, row in self._rows.items():
+            self._keys[name] = keys.get(name, row.keys)
+        self._place_changed(frozenset({"place"}))
+        for name in self._rows:
+            self._tell_tip(name)
+        self.changed.emit()
+
+    def conflict(self, name: str, keys: str) -> str | None:
+        """Return the action that a shortcut belongs to already where both would hold, None where it is free."""
+        wanted, place = QKeySequence(keys), self._rows[name].place
+        for other, row in self._rows.items():
+            if other != name and keys and QKeySequence(self._keys[other]) == wanted:
+                if not place or not row.place or place == row.place:
+                    return other
+        return None
+
+    def bind(self, name: str, do: Callable[[], object], can: Callable[[], bool] | None = None) -> None:
+        """Say what an action does, and when it can be done.
+
+        Args:
+            name: a row of ``ACTIONS``.
+            do: does it.
+            can: tells whether there is something to do; always where it is not given.
+        """
+        if name not in self._rows:
+            raise KeyError(f"'{name}' is no row of ACTIONS")
+        self._do[name] = do
+        if can:
+            self._can[name] = can
+
+    def can(self, name: str) -> bool:
+        """Tell whether an action can be done now."""
+        if name in self._do:
+            return self._can[name]() if name in self._can else True
+        return bool(self._rows[name].place) and self._session.state.project is not None
+
+    def trigger(self, name: str) -> None:
+        """Do it, where it can be done; a view that is not there yet is brought to the front first."""
+        row = self._rows[name]
+        if name not in self._do and row.place:
+            self._session.go(row.place)
+        if name in self._do and self.can(name):
+            self._do[name]()
+
+    def qaction(self, name: str) -> QAction:
+        """Return the action for a menu."""
+        action = self._actions[name]
+        action.setEnabled(True)
+        return action
+
+    def button(self, name: str, *, with_text: bool = False) -> QToolButton:
+        """Return a button that does it; its tooltip names the shortcut."""
+        row = self._rows[name]
+        text = tr(row.text) if with_text else ""
+        made = IconButton(row.icon or "circle", self.tip(name), lambda: self.trigger(name), text=text)
+        made.setAccessibleName(tr(row.text))
+        self.changed.connect(lambda: made.setToolTip(self.tip(name)))
+        return made
+
+    def tip(self, name: str) -> str:
+        """Return what an action does and its shortcut."""
+        row = self._rows[name]
+        keys = QKeySequence(self._keys[name]).toString(QKeySequence.SequenceFormat.NativeText)
+        first = f"{tr(row.text)}  {keys}" if keys else tr(row.text)
+        return f"{first}\n{tr(row.tip)}" if row.tip else first
+
+    def _tell_tip(self, name: str) -> None:
+        self._actions[name].setToolTip(self.tip(name))
+
+    def _place_changed(self, changed: frozenset[str]) -> None:
+        """Let the shortcuts of the place in front hold, and of no other."""
+        if "place" not in changed:
+            return
+        for name, row in self._rows.items():
+            holds = not row.place or row.place == self._session.state.place
+            keys = QKeySequence(self._keys[name] if holds else "")
+            if self._actions[name].shortcut() != keys:
+                self._actions[name].setShortcut(keys)

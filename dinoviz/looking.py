@@ -1,0 +1,214 @@
+"""What is asked of the vision service for Look, and the arrays it answered, read once and kept.
+
+A question is a value; what it was answered with is kept under it and the state of the picture's file. So going back to
+a picture, a layer or a head asks nothing, and the pictures before and after the current one can be asked for ahead.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinoviz.choices import LookChoices
+from engine import questions as q
+
+ROOM_BYTES = 96 << 20
+"""Arrays kept; some 3,000 pictures with 3 heads of 1,000 patches, or 300 with 12 heads of 2,400."""
+PATCHES_A_SIDE = 30
+"""Patches along the shorter side where the side fits the model: 480 px of a ViT-S/16, as visualize_attention.py."""
+SIDES = (224, 320, 480, 640, 800, 1024)
+"""Sides that can be chosen, px; beyond, a picture takes many seconds without a GPU."""
+
+Patch = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionSeen:
+    """Attention of all heads of a layer: float32 (heads, rows, cols)."""
+
+    maps_HRC: NDArray[np.float32]
+    lattice: q.Lattice
+    layer: q.Layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchesSeen:
+    """An array of every asked picture, the first being the large one: colours (rows, cols, 3) or cosines (rows, cols).
+
+    ``rule`` says how the foreground of colours was found.
+    """
+
+    arrays: tuple[NDArray, ...]
+    lattices: tuple[q.Lattice, ...]
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchesSeen:
+    """Matches between two pictures: float32 (matches, 5); see ``questions.Matched``."""
+
+    table_M5: NDArray[np.float32]
+    lattice: q.Lattice
+    other: q.Lattice
+    mutual: int
+
+
+Seen = AttentionSeen | PatchesSeen | MatchesSeen
+Refused = Callable[[str, str], object]
+
+
+class Service(Protocol):
+    """A resident process that answers, as ``desk.vision``."""
+
+    def ask(
+        self, question: object, slot: str, then: Callable[[object], object], refused: Refused | None = None
+    ) -> object:
+        """Ask; of a slot, only the newest question is answered."""
+
+
+def read_answer(answer: object) -> Seen:
+    """Return the arrays of an answer.
+
+    Raises:
+        OSError: they are gone, as those of an answer long ago.
+    """
+    match answer:
+        case q.Maps(path=path, lattice=lattice, layer=layer):
+            return AttentionSeen(_load(path), lattice, layer)
+        case q.Coloured(pictures=pictures, rule=rule):
+            return PatchesSeen(tuple(_load(one.path) for one in pictures), tuple(one.lattice for one in pictures), rule)
+        case q.Likenesses(pictures=pictures):
+            return PatchesSeen(tuple(_load(one.path) for one in pictures), tuple(one.lattice for one in pictures))
+        case q.Matched(path=path, lattice=lattice, other=other, mutual=mutual):
+            return MatchesSeen(_load(path), lattice, other, mutual)
+    raise TypeError(f"{type(answer).__name__} is no answer with arrays")
+
+
+def _load(path: str) -> NDArray:
+    return np.load(Path(path), allow_pickle=False)
+
+
+class Looks:
+    """Asks a vision service, and keeps what it answered.
+
+    Args:
+        service: is asked.
+        stamp: tells the state of a picture's file, so that one that changed is seen anew.
+    """
+
+    def __init__(self, service: Service, stamp: Callable[[Path], object]) -> None:
+        self._service, self._stamp = service, stamp
+        self._kept: OrderedDict[object, Seen] = OrderedDict()
+        self._kept_bytes = 0
+        self.models: dict[str, q.Model] = {}
+
+    def kept(self, question: q.OfPicture) -> Seen | None:
+        """Return what a question was answered with, if that is known."""
+        key = self._key(question)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def ask(
+        self, question: q.OfPicture, slot: str, then: Callable[[Seen], object], refused: Refused | None = None
+    ) -> None:
+        """Ask about a picture, with a model that is loaded first where it is not; at once where the answer is kept."""
+        known = self.kept(question)
+        if known is not None:
+            then(known)
+            return
+
+        def heard(answer: object) -> None:
+            try:
+                seen = read_answer(answer)
+            except OSError as problem:
+                if refused:
+                    refused(f"The answer could not be read: {problem}.", "Choose the picture again.")
+                return
+            self._keep(self._key(question), seen)
+            then(seen)
+
+        self.with_model(question.model, lambda _model: self._service.ask(question, slot, heard, refused), refused)
+
+    def with_model(self, name: str, then: Callable[[q.Model], object], refused: Refused | None = None) -> None:
+        """Call ``then`` with what is to be known of a model, after it is loaded."""
+        if name in self.models:
+            then(self.models[name])
+            return
+
+        def heard(answer: object) -> None:
+            assert isinstance(answer, q.Model)
+            self.models[name] = answer
+            then(answer)
+
+        self._service.ask(q.Load(model=name), f"load {name}", heard, refused)
+
+    def forget_models(self) -> None:
+        """Load models again when they are asked for, as after the service was started anew."""
+        self.models.clear()
+
+    def forget(self) -> None:
+        """Forget all that was answered."""
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def _key(self, question: q.OfPicture) -> object:
+        return question, self._stamp(question.picture)
+
+    def _keep(self, key: object, seen: Seen) -> None:
+        if key not in self._kept:
+            self._kept[key] = seen
+            self._kept_bytes += _size(seen)
+        while self._kept_bytes > ROOM_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(seen: Seen) -> int:
+    values = (getattr(seen, part.name) for part in fields(seen))
+    flat = (array for value in values for array in (value if isinstance(value, tuple) else (value,)))
+    return sum(array.nbytes for array in flat if isinstance(array, np.ndarray))
+
+
+def side_of(choices: LookChoices, model: q.Model) -> int:
+    """Return the shorter side at which a picture is seen: as chosen, or what fits the model's patches."""
+    patch = max(1, model.patch)
+    return max(patch, choices.side or PATCHES_A_SIDE * patch)
+
+
+def question_of(
+    choices: LookChoices,
+    model: q.Model,
+    picture: Path,
+    *,
+    patch: Patch | None = None,
+    others: tuple[Path, ...] = (),
+) -> q.OfPicture | None:
+    """Return what has to be asked to show what was chosen; None where nothing has to, or a patch or picture is missing.
+
+    Args:
+        choices: of Look.
+        model: through which it is seen.
+        picture: its path.
+        patch: that looks, or that others are compared with.
+        others: further pictures: those of the selection, or the one to match.
+    """
+    about = {"picture": picture, "model": model.model, "side": side_of(choices, model)}
+    layer = min(choices.layer, model.depth - 1)
+    match choices.shows:
+        case "attention" | "mask":
+            query: q.Token = patch if choices.query == "patch" and patch is not None else "cls"
+            return q.Attention(**about, layer="rollout" if choices.is_rollout else layer, query=query)
+        case "colours":
+            together = others[: q.MOST_PICTURES - 1] if choices.is_together else ()
+            foreground = choices.foreground if choices.foreground in ("auto", "off") else "auto"
+            return q.Colours(**about, layer=layer, together=together, style=choices.style, foreground=foreground)
+        case "likeness" if patch is not None:
+            across = others[: q.MOST_PICTURES - 1] if choices.is_together else ()
+            return q.Likeness(**about, layer=layer, patch=patch, others=across)
+        case "matches" if others:
+            return q.Matches(**about, layer=layer, other=others[0], most=choices.most, least=choices.least)
+    return None

@@ -1,0 +1,179 @@
+"""The numbers of a run as columns: what it measured at which step, read from its events and kept for drawing.
+
+Plain Python and NumPy. A run that goes on and one that ended long ago are read by the same lines.
+
+Letters after a name are its axes: N measurements of one number.
+"""
+
+import math
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.protocol import Measured, Noticed
+from engine.recipes import Plan
+from engine.run_files import EventReader, plan_of
+from engine.training.health import Health
+
+Axis = Literal["step", "pictures", "time"]
+Floats = NDArray[np.float64]
+
+RATE = "pictures_per_s"
+
+
+@dataclass(slots=True)
+class _Column:
+    steps: array = field(default_factory=lambda: array("d"))
+    values: array = field(default_factory=lambda: array("d"))
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What came since the last reading: how many measurements, and sentences."""
+
+    measured: int
+    notices: tuple[Noticed, ...]
+
+
+class RunLog:
+    """What a run told so far.
+
+    Args:
+        run: its folder.
+        number: of the run in its project.
+    """
+
+    def __init__(self, run: Path, number: int) -> None:
+        self.run = run
+        self.number = number
+        self.plan: Plan = plan_of(run)
+        self.notices: list[Noticed] = []
+        self.step = 0
+        self._columns: dict[str, _Column] = {}
+        self._reader = EventReader(run)
+
+    def read_on(self) -> News:
+        """Read what came since; not in the thread that draws."""
+        messages, is_new = self._reader.read()
+        if is_new:
+            self._columns.clear()
+            self.notices.clear()
+            self.step = 0
+        notices = tuple(message for message in messages if isinstance(message, Noticed))
+        self.notices += notices
+        measured = [message for message in messages if isinstance(message, Measured)]
+        for message in measured:
+            self._take(message)
+        return News(len(measured), notices)
+
+    def read_all(self) -> "RunLog":
+        """Read to the end of what there is."""
+        while self.read_on().measured:
+            pass
+        return self
+
+    def _take(self, message: Measured) -> None:
+        self.step = message.step
+        for name, value in message.values.items():
+            column = self._columns.setdefault(name, _Column())
+            column.steps.append(message.step)
+            column.values.append(math.nan if value is None else value)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that was measured."""
+        return tuple(self._columns)
+
+    def series(self, name: str, axis: Axis = "step") -> tuple[Floats, Floats]:
+        """Return where on an axis a number was measured, and what it was: (N,) and (N,); empty where it never was."""
+        column = self._columns.get(name)
+        if column is None:
+            return np.zeros(0), np.zeros(0)
+        return self.places(np.array(column.steps), axis), np.array(column.values)
+
+    def places(self, steps_N: Floats, axis: Axis) -> Floats:
+        """Return where steps lie on an axis: steps, pictures seen, or minutes of training."""
+        if axis == "step":
+            return steps_N
+        if axis == "pictures":
+            return steps_N * self.plan.run.batch
+        known, minutes = self._minutes()
+        return np.interp(steps_N, known, minutes)
+
+    def _minutes(self) -> tuple[Floats, Floats]:
+        """Return minutes of training by step: what was seen between two measurements, at the rate that was told."""
+        rates = self._columns.get(RATE)
+        if rates is None or not len(rates.steps):
+            return np.zeros(1), np.zeros(1)
+        steps, per_s = np.array(rates.steps), np.array(rates.values)
+        usual = np.nanmedian(per_s[per_s > 0]) if (per_s > 0).any() else 1.0
+        taken = np.diff(steps, prepend=0.0).clip(0) * self.plan.run.batch / np.where(per_s > 0, per_s, usual)
+        return np.concatenate([[0.0], steps]), np.concatenate([[0.0], np.cumsum(taken) / 60])
+
+    def last(self, name: str) -> float | None:
+        """Return the newest value of a number, None where it was never measured."""
+        column = self._columns.get(name)
+        return None if column is None or math.isnan(column.values[-1]) else column.values[-1]
+
+    def best(self, name: str) -> float | None:
+        """Return the highest value of a number so far."""
+        _, values = self.series(name)
+        return float(np.nanmax(values)) if len(values) and not np.isnan(values).all() else None
+
+    @property
+    def ln_k(self) -> float:
+        """Entropy of an answer that is spread evenly over all prototypes."""
+        return math.log(self.plan.dino.prototypes)
+
+    def diagnosis(self) -> list[tuple[str, str]]:
+        """Return what is wrong now, in words, each with what to do; empty while nothing is."""
+        values = {name: value for name in self.names if (value := self.last(name)) is not None}
+        watched = {"teacher_entropy", "marginal_entropy", "feature_std", "effective_rank"}
+        if not watched <= values.keys():
+            return []
+        found = Health(self.plan.dino.prototypes).look(self.step, values)
+        return [(notice.text, notice.hint) for notice in found]
+
+
+def smoothed(values_N: Floats, over: int) -> Floats:
+    """Return the mean of each value and those around it, ``over`` of them, fewer at both ends; gaps stay gaps."""
+    if over <= 1 or len(values_N) < 2:
+        return values_N
+    is_gap = np.isnan(values_N)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(is_gap, 0.0, values_N))])
+    counts = np.concatenate([[0], np.cumsum(~is_gap)])
+    places = np.arange(len(values_N))
+    # As many before as after, so that the ends are not drawn towards the middle.
+    half = np.minimum(over // 2, np.minimum(places, len(values_N) - 1 - places))
+    first, end = places - half, places + half + 1
+    n = counts[end] - counts[first]
+    means = (sums[end] - sums[first]) / np.maximum(n, 1)
+    return np.where(is_gap | (n == 0), np.nan, means)
+
+
+def thinned(x_N: Floats, y_N: Floats, low: float, high: float, most: int) -> tuple[Floats, Floats]:
+    """Return a curve between two places with about ``most`` points, the least and the greatest of each piece.
+
+    Nothing that stands out is lost: a spike of one step is drawn. ``x_N`` does not fall.
+    """
+    first = max(0, int(np.searchsorted(x_N, low)) - 1)
+    end = min(len(x_N), int(np.searchsorted(x_N, high, "right")) + 1)
+    x, y = x_N[first:end], y_N[first:end]
+    pieces = max(1, most // 2)
+    size = len(x) // pieces
+    if size < 2:
+        return x, y
+    whole = len(x) // size * size
+    parts = y[:whole].reshape(-1, size)
+    starts = np.arange(len(parts)) * size
+    with np.errstate(invalid="ignore"):
+        filled = np.where(np.isnan(parts), np.inf, parts)
+        least = starts + filled.argmin(axis=1)
+        greatest = starts + np.where(np.isinf(filled), -np.inf, filled).argmax(axis=1)
+    places = np.sort(np.stack([least, greatest], axis=1), axis=1).reshape(-1)
+    places = np.concatenate([[0], places, np.arange(whole, len(x)), [len(x) - 1]])
+    return x[places], y[places]

@@ -1,0 +1,946 @@
+"""The map as a widget: points, density, thumbnails and names; zoom, pan, pick, lasso.
+
+What it draws is made by `dinoviz.splat`. It knows pictures by their number, which is the place of their row in the
+arrays it is given, and nothing of projects: who owns it says what the numbers are.
+
+Letters after a name are its axes: N pictures · K colours · 2 the plane, x before y
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, QSizeF, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QNativeGestureEvent,
+    QPainter,
+    QPainterPath,
+    QPainterPathStroker,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+    QPolygonF,
+    QResizeEvent,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from dinoviz import theme
+from dinoviz.splat import (
+    FAINT,
+    PLAIN,
+    Cloud,
+    Layer,
+    Looks,
+    Scene,
+    View,
+    count_in_view,
+    density,
+    draw,
+    inside,
+    nearest,
+    standing_for,
+)
+from dinoviz.watching import follow
+from dinoviz.words import tr
+
+Tool = Literal["pan", "lasso", "rectangle", "brush"]
+How = Literal["replace", "add", "subtract", "toggle"]
+Thumbnails = Literal["near", "always", "never"]
+Picture = Callable[[int, int], QImage | None]
+"""Gives the picture of a number with a longest side in device pixels, None while it is not there yet."""
+
+MARGIN = 0.06  # of the window's shorter side around a map that fits
+CLOSEST = 4000.0  # times as near as a map that fits: where 32-bit positions are still exact to a pixel
+FARTHEST = 0.5
+WHEEL_ZOOM = 1.0018  # for an eighth of a degree, Qt's unit; a notch of the wheel is 120 of them: 1.24 times
+KEY_ZOOM, KEY_PAN = 1.4, 0.15  # times nearer; share of the window
+GLIDE_MS, FRAME_MS = 130, 16
+MORPH_MS = 450
+MORPHED_MOST = 200_000  # points up to which a map turns into the next one before one's eyes
+REST_MS = 120  # without a movement before discs are drawn smooth
+CLICK_PX = 4  # a press that moves less is a click
+PICK_PX = 9  # from the middle of a point, where the mouse still means it
+LASSO_SIDE = 2048  # pixels along the longer side of what is lassoed: finer than any screen shows it
+LASSO_STEP_PX = 2.0
+BRUSH_PX, BRUSH_RANGE_PX, BRUSH_STEP = 24.0, (4.0, 200.0), 1.15
+
+BASE_PX, BASE_FADE, BASE_RANGE_PX = 13.0, 0.15, (1.6, 7.0)
+"""Diameter of one point of n: ``BASE_PX / n**BASE_FADE``: 3.8 px of 3,781, 2.3 of 100,000, 1.6 of a million."""
+GROWTH, LARGEST_PX = 0.3, 14.0  # a point's diameter grows with this power of the zoom, up to this
+
+THUMBNAIL_PX = (32, 40, 48, 64, 80, 96, 128, 160, 200)
+THUMBNAIL_FILL = 0.8  # of the mean distance of points in view
+THUMBNAIL_CELL = 1.12  # of a thumbnail's side: least room for each
+MOST_THUMBNAILS = 300
+NEAR_PX = 40.0  # mean distance of points in view from which thumbnails are shown
+
+DENSITY_BIN_PX, DENSITY_BLUR_PX = 2, 7.0
+DENSITY_LEVELS = 9  # bands between contours
+DENSITY_FLOOR = 0.35  # of the mean of where there is anything: less is not told from nothing
+POINTS_OVER_DENSITY = 20_000  # in view, fewer of which are drawn over the density
+
+FAINT_MIX, DIMMED_MIX = 0.16, 0.55
+"""Share of grey in points outside the filter, and of the point's own colour where others are chosen; the rest is the
+ground."""
+NAME_MARGIN_PX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name on the map: where, in the unit square, how many points it is of, and its colour."""
+
+    text: str
+    x: float
+    y: float
+    weight: int
+    colour: tuple[int, int, int]
+
+
+class ScatterCanvas(QWidget):
+    """A map of up to some millions of points."""
+
+    hovered = Signal(int)
+    """The number under the mouse, -1 for none."""
+    clicked = Signal(int, object)
+    """A number that was clicked, -1 for empty ground, and ``How``."""
+    activated = Signal(int)
+    """A number that was double-clicked, or the current one when Enter was pressed."""
+    selected = Signal(object, object)
+    """Numbers that were lassoed, int64 ascending, and ``How``."""
+    cleared = Signal()
+    """Escape was pressed with nothing to cancel."""
+    tool_changed = Signal(str)
+    view_changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None, *, is_animated: bool = True) -> None:
+        super().__init__(parent)
+        self.picture: Picture = lambda _number, _side: None
+        self.is_animated = is_animated
+        self.frame_ms = 0.0
+        """What the last picture of the points took to draw."""
+        self._cloud: Cloud | None = None
+        self._all: Layer | None = None
+        self._unit_N2 = np.empty((0, 2), np.float32)
+        self._place_of_N: NDArray[np.int32] | None = None
+        self._codes_N: NDArray[np.uint8] | None = None
+        self._colours_K3 = np.zeros((1, 3), np.uint8)
+        self._is_shown_N: NDArray[np.bool_] | None = None
+        self._is_chosen_N: NDArray[np.bool_] | None = None
+        self._scene: Scene | None = None
+        self._current = self._hovered = -1
+        self._places: Sequence[Place] = ()
+        self._hides_faint = False
+        self._is_dense, self._has_contours = False, True
+        self._thumbnails: Thumbnails = "near"
+        self._size_factor = 1.0
+        self._view = self._from = self._target = View()
+        self._is_fitted = True
+        self._tool: Tool = "pan"
+        self._brush_px = BRUSH_PX
+        self._pressed: QPointF | None = None
+        self._last = QPointF()
+        self._drawn: list[QPointF] = []
+        self._is_panning = False
+        self._mouse: QPointF | None = None
+        self._picture_is_old = True
+        self._image: QImage | None = None
+        self._pixels: NDArray[np.uint32] | None = None  # the memory of the image
+        self._image_part = QRectF()
+        self._names: dict[tuple[str, int], QPixmap] = {}
+        self._laid_out: list[tuple[int, QRectF]] = []
+        self._shown_as_picture: dict[int, QRectF] = {}
+        self._morph: tuple[NDArray[np.float32], NDArray[np.float32], float] | None = None
+        self._glide = QTimer(self, interval=FRAME_MS)
+        self._glide.timeout.connect(self._glide_on)
+        self._glide_begun = 0.0
+        self._rest = QTimer(self, interval=REST_MS, singleShot=True)
+        self._rest.timeout.connect(self._draw_again)
+        self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.grabGesture(Qt.GestureType.PinchGesture)
+        self.setAccessibleName(tr("Map"))
+        follow(self, theme.changed, self._retint)
+
+    def sizeHint(self) -> QSize:
+        return QSize(800, 600)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(200, 160)
+
+    # What is drawn
+
+    def set_cloud(self, cloud: Cloud | None, layer: Layer | None = None) -> None:
+        """Show the points of a map; they move there where they were shown before, if there are not too many.
+
+        Args:
+            cloud: the points; None for no map.
+            layer: all of them, where it is prepared.
+        """
+        before_N2 = self._unit_N2
+        self._cloud, self._all = cloud, None
+        self._unit_N2 = np.empty((0, 2), np.float32)
+        self._place_of_N = None
+        self._morph = None
+        if cloud is not None:
+            self._all = layer or Layer(cloud)
+            self._unit_N2 = np.full((cloud.n, 2), np.nan, np.float32)
+            self._unit_N2[cloud.numbers_S, 0], self._unit_N2[cloud.numbers_S, 1] = cloud.x_S, cloud.y_S
+            if self._codes_N is not None and len(self._codes_N) != cloud.n:
+                self._codes_N = self._is_shown_N = self._is_chosen_N = None
+                self._current = self._hovered = -1
+            is_same = before_N2.shape == self._unit_N2.shape and np.array_equal(
+                before_N2, self._unit_N2, equal_nan=True
+            )
+            if self.is_animated and before_N2.shape == self._unit_N2.shape and not is_same and cloud.n <= MORPHED_MOST:
+                self._begin_morph(before_N2)
+        if self._is_fitted:
+            self._view = self._target = self._fitting()
+        self._rebuild()
+
+    def set_colours(self, codes_N: NDArray[np.uint8], colours_K3: NDArray[np.uint8]) -> None:
+        """Colour the points: a number of a colour for each picture, and up to 256 colours, uint8 RGB."""
+        self._codes_N, self._colours_K3 = codes_N, colours_K3
+        if self._scene is not None and self._cloud is not None:
+            self._scene.looks = self._looks(self._cloud)
+        self._draw_again()
+
+    def set_shown(self, is_shown_N: NDArray[np.bool_] | None, *, hides_others: bool = False) -> None:
+        """Draw points where it is False faint, or not at all; None shows all."""
+        self._is_shown_N = None if is_shown_N is None or is_shown_N.all() else is_shown_N
+        self._hides_faint = hides_others
+        self._rebuild()
+
+    def set_chosen(self, is_chosen_N: NDArray[np.bool_] | None) -> None:
+        """Draw some points on top, with a rim; None for none."""
+        self._is_chosen_N = is_chosen_N if is_chosen_N is not None and is_chosen_N.any() else None
+        self._rebuild(only_chosen=True)
+
+    def set_current(self, number: int) -> None:
+        """Ring a point; -1 for none."""
+        if number != self._current:
+            self._current = number
+            self.update()
+
+    def set_hovered(self, number: int) -> None:
+        """Ring a point lightly; -1 for none."""
+        if number != self._hovered:
+            self._hovered = number
+            self.update()
+
+    def set_places(self, places: Sequence[Place]) -> None:
+        """Write names on the map, those of more points first."""
+        self._places = sorted(places, key=lambda place: -place.weight)
+        self._names.clear()
+        self.update()
+
+    def set_density(self, is_dense: bool, *, has_contours: bool = True) -> None:
+        """Draw how many points there are, in place of the points."""
+        self._is_dense, self._has_contours = is_dense, has_contours
+        self._draw_again()
+
+    def set_thumbnails(self, when: Thumbnails) -> None:
+        """Draw pictures in place of points: where there is room for them, everywhere, or never."""
+        self._thumbnails = when
+        self.update()
+
+    def set_point_size(self, factor: float) -> None:
+        """Draw points larger or smaller than is usual for their number."""
+        self._size_factor = factor
+        self._draw_again()
+
+    def set_tool(self, tool: Tool) -> None:
+        """Say what the left mouse button does."""
+        if tool == self._tool:
+            return
+        self._tool = tool
+        self._abandon()
+        self._set_cursor()
+        self.tool_changed.emit(tool)
+
+    @property
+    def tool(self) -> Tool:
+        """What the left mouse button does."""
+        return self._tool
+
+    @property
+    def view(self) -> View:
+        """What is seen, in logical pixels."""
+        return self._view
+
+    @property
+    def diameter(self) -> float:
+        """Of a point, in logical pixels."""
+        n = len(self._all) if self._all else 1
+        low, high = BASE_RANGE_PX
+        base = min(high, max(low, BASE_PX / max(n, 1) ** BASE_FADE))
+        zoom = max(1.0, self._view.scale / self._fitting().scale)
+        return min(LARGEST_PX, base * self._size_factor * zoom**GROWTH)
+
+    def is_on_map(self, number: int) -> bool:
+        """Tell whether a picture has a point."""
+        return 0 <= number < len(self._unit_N2) and not math.isnan(self._unit_N2[number, 0])
+
+    def where(self, number: int) -> QPointF:
+        """Return where a point is in the window."""
+        return QPointF(*self._view.to_screen(*map(float, self._unit_N2[number]), self.width(), self.height()))
+
+    def number_at(self, at: QPointF, reach_px: float = PICK_PX) -> int:
+        """Return the number of the point at a place in the window, -1 for none; only those that are shown."""
+        if self._scene is None or self._morph is not None:
+            return -1
+        if (thumbnail := self._thumbnail_at(at)) >= 0:
+            return thumbnail
+        x, y = self._view.to_map(at.x(), at.y(), self.width(), self.height())
+        reach = max(reach_px, self.diameter / 2 + 2) / self._view.scale
+        place = nearest(self._scene.plain, x, y, reach)
+        return -1 if place < 0 else int(self._scene.plain.cloud.numbers_S[place])
+
+    def _place_of(self, number: int) -> int:
+        """Return the place in the cloud of a number."""
+        assert self._cloud is not None
+        if self._place_of_N is None:
+            self._place_of_N = np.full(self._cloud.n, -1, np.int32)
+            self._place_of_N[self._cloud.numbers_S] = np.arange(len(self._cloud), dtype=np.int32)
+        return int(self._place_of_N[number])
+
+    def _rebuild(self, *, only_chosen: bool = False) -> None:
+        """Sort the points into layers anew."""
+        cloud, everything = self._cloud, self._all
+        if cloud is None or everything is None:
+            self._scene = None
+        else:
+            faint, plain = None, everything
+            if only_chosen and self._scene is not None:
+                faint, plain = self._scene.faint, self._scene.plain
+            elif self._is_shown_N is not None:
+                is_shown_S = self._is_shown_N[cloud.numbers_S]
+                plain = Layer(cloud, is_shown_S)
+                faint = None if self._hides_faint else Layer(cloud, ~is_shown_S)
+            chosen = None if self._is_chosen_N is None else Layer(cloud, self._is_chosen_N[cloud.numbers_S])
+            self._scene = Scene(faint, plain, chosen, self._looks(cloud))
+        self._draw_again()
+
+    def _looks(self, cloud: Cloud) -> Looks:
+        codes = np.zeros(cloud.n, np.uint8) if self._codes_N is None else self._codes_N
+        codes_S = codes[cloud.numbers_S]
+        c = theme.colours()
+        ground, grey = _rgb(c.canvas), _rgb(c.faint)
+        own_K3 = self._colours_K3.astype(np.float32) if self._codes_N is not None else _rgb(c.accent)[None]
+        table_4K3 = np.empty((4, 256, 3), np.float32)
+        table_4K3[:] = ground
+        table_4K3[FAINT] = ground + (grey - ground) * FAINT_MIX
+        table_4K3[PLAIN:, : len(own_K3)] = own_K3
+        if self._is_chosen_N is not None:
+            table_4K3[PLAIN] = ground + (table_4K3[PLAIN] - ground) * DIMMED_MIX
+        return Looks(codes_S, _packed(table_4K3), int(_packed(_rgb(c.text)[None])[0]))
+
+    def _retint(self) -> None:
+        self._names.clear()
+        if self._scene is not None and self._cloud is not None:
+            self._scene.looks = self._looks(self._cloud)
+        self._draw_again()
+
+    def _draw_again(self) -> None:
+        self._picture_is_old = True
+        self.update()
+
+    # What is seen of it
+
+    def _fitting(self) -> View:
+        side = max(1.0, min(self.width(), self.height()) * (1 - 2 * MARGIN))
+        if self._cloud is None or not len(self._cloud):
+            return View(0.5, 0.5, side)
+        # The longer side of the map is 1; the other leaves room that a wide window can use.
+        low_x, high_x = float(self._cloud.x_S.min()), float(self._cloud.x_S.max())
+        low_y, high_y = float(self._cloud.y_S.min()), float(self._cloud.y_S.max())
+        room_x, room_y = self.width() - 2 * MARGIN * side, self.height() - 2 * MARGIN * side
+        scale = min(room_x / max(high_x - low_x, 1e-3), room_y / max(high_y - low_y, 1e-3))
+        return View((low_x + high_x) / 2, (low_y + high_y) / 2, max(1.0, scale))
+
+    def fit(self) -> None:
+        """Show the whole map."""
+        self._is_fitted = True
+        self._go(self._fitting())
+
+    def zoom(self, factor: float, at: QPointF | None = None) -> None:
+        """Come nearer by a factor, towards a place in the window, which stays where it is."""
+        at = at or QPointF(self.width() / 2, self.height() / 2)
+        target, fitting = self._target, self._fitting()
+        scale = min(max(target.scale * factor, fitting.scale * FARTHEST), fitting.scale * CLOSEST)
+        x, y = target.to_map(at.x(), at.y(), self.width(), self.height())
+        self._is_fitted = False
+        half_x, half_y = at.x() - self.width() / 2, at.y() - self.height() / 2
+        self._go(View(x - half_x / scale, y - half_y / scale, scale))
+
+    def pan(self, dx: float, dy: float, *, at_once: bool = False) -> None:
+        """Move what is seen by logical pixels."""
+        target = self._target
+        self._is_fitted = False
+        moved = replace(target, x=target.x - dx / target.scale, y=target.y - dy / target.scale)
+        self._go(moved, at_once=at_once)
+
+    def set_view(self, view: View) -> None:
+        """Show some part of the map at once."""
+        self._is_fitted = False
+        self._go(view, at_once=True)
+
+    def show_number(self, number: int) -> None:
+        """Move so that a point is in the middle, if it is not in view."""
+        if self.is_on_map(number) and not self.rect().adjusted(20, 20, -20, -20).contains(self.where(number).toPoint()):
+            x, y = map(float, self._unit_N2[number])
+            self._is_fitted = False
+            self._go(replace(self._target, x=x, y=y))
+
+    def _go(self, view: View, *, at_once: bool = False) -> None:
+        self._target = view
+        if at_once or not self.is_animated or not self.isVisible():
+            self._view = view
+            self._glide.stop() if self._morph is None else None
+        else:
+            self._from, self._glide_begun = self._view, time.monotonic()
+            self._glide.start()
+        self._moved()
+
+    def _moved(self) -> None:
+        self._rest.start()
+        self._draw_again()
+        self.view_changed.emit()
+
+    def _glide_on(self) -> None:
+        """Take the next step of a movement."""
+        if self._morph is not None:
+            self._morph_on()
+        share = min(1.0, (time.monotonic() - self._glide_begun) * 1000 / GLIDE_MS)
+        if self._view != self._target:
+            self._view = self._target if share >= 1 else between(self._from, self._target, 1 - (1 - share) ** 3)
+            self._moved()
+        elif self._morph is None:
+            self._glide.stop()
+
+    def _begin_morph(self, before_N2: NDArray[np.float32]) -> None:
+        """Let points move from where they were; those that were nowhere appear where they belong."""
+        start_N2 = np.where(np.isnan(before_N2), self._unit_N2, before_N2)
+        self._morph = (start_N2, self._unit_N2, time.monotonic())
+        self._glide.start()
+
+    def _morph_on(self) -> None:
+        assert self._morph is not None
+        if (time.monotonic() - self._morph[2]) * 1000 >= MORPH_MS:
+            self._morph = None
+            self._rest.start()
+        self._draw_again()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self._is_fitted:
+            self._view = self._target = self._fitting()
+        self._draw_again()
+
+    # Drawing
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        if self._picture_is_old or self._image is None:
+            begun = time.perf_counter()
+            self._redraw()
+            self.frame_ms = (time.perf_counter() - begun) * 1000
+        painter = QPainter(self)
+        self._paint(painter)
+        painter.end()
+
+    def _paint(self, painter: QPainter) -> None:
+        if self._image is None:
+            painter.fillRect(self.rect(), theme.colours().canvas)
+        else:
+            painter.drawImage(QRectF(self.rect()), self._image, self._image_part)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        if self._scene is not None and self._morph is None:
+            self._paint_thumbnails(painter)
+            self._paint_names(painter)
+        self._paint_rings(painter)
+        self._paint_tool(painter)
+        if self.hasFocus():
+            painter.setPen(QPen(theme.colours().accent, 1))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5))
+
+    def _redraw(self) -> None:
+        """Draw the points anew, in device pixels."""
+        self._picture_is_old = False
+        if self._scene is None or self.width() < 1 or self.height() < 1:
+            self._image = None
+            return
+        ratio = self.devicePixelRatioF()
+        size = (math.ceil(self.width() * ratio), math.ceil(self.height() * ratio))
+        view = View(self._view.x, self._view.y, self._view.scale * ratio)
+        scene = self._scene if self._morph is None else self._morphing()
+        is_fine = not (self._rest.isActive() or self._glide.isActive() or self._is_panning)
+        ground_YX = None
+        if self._is_dense and self._morph is None:
+            ground_YX = self._density(scene, view, size)
+            if count_in_view(scene.plain, view, size) > POINTS_OVER_DENSITY:
+                nothing = Layer(scene.plain.cloud, np.zeros(len(scene.plain.cloud), np.bool_))
+                scene = Scene(None, nothing, scene.chosen, scene.looks, scene.buffers)
+        pixels, pad = draw(scene, view, size, self.diameter * ratio, is_fine=is_fine, ground_YX=ground_YX)
+        self._pixels, self._image = pixels, image_of(pixels)
+        self._image_part = QRectF(pad, pad, *size)
+
+    def _morphing(self) -> Scene:
+        """Return the points on their way."""
+        assert self._morph is not None and self._scene is not None
+        start_N2, end_N2, begun = self._morph
+        share = np.float32(min(1.0, (time.monotonic() - begun) * 1000 / MORPH_MS))
+        share = share * share * (3 - 2 * share)
+        now_N2 = start_N2 + (end_N2 - start_N2) * share
+        cloud = Cloud.of(now_N2)
+        plain = faint = None
+        if self._is_shown_N is not None:
+            is_shown_S = self._is_shown_N[cloud.numbers_S]
+            plain, faint = Layer(cloud, is_shown_S), None if self._hides_faint else Layer(cloud, ~is_shown_S)
+        chosen = None if self._is_chosen_N is None else Layer(cloud, self._is_chosen_N[cloud.numbers_S])
+        return Scene(faint, plain or Layer(cloud), chosen, self._looks(cloud), self._scene.buffers)
+
+    def _density(self, scene: Scene, view: View, size: tuple[int, int]) -> NDArray[np.uint32]:
+        ratio = self.devicePixelRatioF()
+        bin_px = max(1, round(DENSITY_BIN_PX * ratio))
+        counts = density(scene.plain, view, size, bin_px, DENSITY_BLUR_PX * ratio)
+        colours_YX = density_colours(counts, has_contours=self._has_contours)
+        small = image_of(colours_YX)
+        large = QImage(*size, QImage.Format.Format_RGB32)
+        painter = QPainter(large)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        painter.drawImage(QRectF(0, 0, small.width() * bin_px, small.height() * bin_px), small)
+        painter.end()
+        return pixels_of(large)
+
+    def _paint_rings(self, painter: QPainter) -> None:
+        c = theme.colours()
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        for number, colour, width in ((self._hovered, c.text, 1.5), (self._current, c.accent, 2.5)):
+            if not self.is_on_map(number) or self._morph is not None or number in self._shown_as_picture:
+                continue
+            at, radius = self.where(number), self.diameter / 2 + 3
+            painter.setPen(QPen(c.canvas, width + 2))
+            painter.drawEllipse(at, radius, radius)
+            painter.setPen(QPen(colour, width))
+            painter.drawEllipse(at, radius, radius)
+
+    def _paint_tool(self, painter: QPainter) -> None:
+        """Draw the lasso, the rectangle or the brush under the mouse."""
+        c = theme.colours()
+        fill = QColor(c.accent)
+        fill.setAlphaF(0.14)
+        painter.setPen(QPen(c.accent, 1.5))
+        painter.setBrush(fill)
+        if self._tool == "brush" and self._mouse is not None:
+            if len(self._drawn) > 1:
+                painter.setPen(Qt.PenStyle.NoPen)
+                painter.drawPath(self._brushed().simplified())
+                painter.setPen(QPen(c.accent, 1.5))
+            painter.drawEllipse(self._mouse, self._brush_px, self._brush_px)
+        elif self._drawn:
+            painter.drawPath(self._outline())
+
+    def _paint_names(self, painter: QPainter) -> None:
+        """Write the names of groups where they lie, of more points first, none over another or over a picture."""
+        taken = list(self._shown_as_picture.values())
+        window = QRectF(self.rect())
+        for place in self._places:
+            name = self._name(place)
+            width, height = name.width() / name.devicePixelRatio(), name.height() / name.devicePixelRatio()
+            x, y = self._view.to_screen(place.x, place.y, self.width(), self.height())
+            box = QRectF(round(x - width / 2), round(y - height / 2), width, height)
+            if window.contains(box) and not any(box.intersects(other) for other in taken):
+                taken.append(box)
+                painter.drawPixmap(box.topLeft(), name)
+
+    def _name(self, place: Place) -> QPixmap:
+        """Return a name with a halo, drawn once."""
+        key = (place.text, hash(place.colour))
+        if key not in self._names:
+            self._names[key] = name_pixmap(place.text, self.devicePixelRatioF())
+        return self._names[key]
+
+    # Thumbnails
+
+    def _paint_thumbnails(self, painter: QPainter) -> None:
+        self._lay_out_thumbnails()
+        c, ratio = theme.colours(), self.devicePixelRatioF()
+        for number, box in self._laid_out:
+            image = self.picture(number, round(box.width() * ratio))
+            if image is None or image.isNull():
+                self._shown_as_picture.pop(number, None)
+                continue
+            size = QSizeF(image.size()).scaled(box.size(), Qt.AspectRatioMode.KeepAspectRatio)
+            frame = QRectF(QPointF(), size)
+            frame.moveCenter(box.center())
+            is_chosen = self._is_chosen_N is not None and bool(self._is_chosen_N[number])
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(self._frame_colour(number))
+            edge = 2.0
+            if number == self._current or is_chosen:
+                edge = 3.0
+                painter.setBrush(c.accent if number == self._current else c.text)
+            elif number == self._hovered:
+                painter.setBrush(c.text)
+            painter.drawRoundedRect(frame.adjusted(-edge, -edge, edge, edge), 3, 3)
+            painter.drawImage(frame, image)
+
+    def _frame_colour(self, number: int) -> QColor:
+        """Return the colour of a picture's point."""
+        if self._codes_N is None:
+            return theme.colours().accent
+        return QColor(*map(int, self._colours_K3[min(int(self._codes_N[number]), len(self._colours_K3) - 1)]))
+
+    def _lay_out_thumbnails(self) -> None:
+        """Decide which pictures are shown in place of their points, and where."""
+        self._laid_out, self._shown_as_picture = [], {}
+        scene = self._scene
+        if scene is None or self._thumbnails == "never":
+            return
+        size = (self.width(), self.height())
+        n = max(1, count_in_view(scene.plain, self._view, size))
+        distance = math.sqrt(size[0] * size[1] / n)
+        if self._thumbnails == "near" and distance < NEAR_PX:
+            return
+        side = max((px for px in THUMBNAIL_PX if px <= distance * THUMBNAIL_FILL), default=THUMBNAIL_PX[1])
+        places = standing_for(scene.plain, self._view, size, side * THUMBNAIL_CELL, MOST_THUMBNAILS)
+        cloud = scene.plain.cloud
+        xs = (cloud.x_S[places] - np.float32(self._view.x)) * self._view.scale + size[0] / 2
+        ys = (cloud.y_S[places] - np.float32(self._view.y)) * self._view.scale + size[1] / 2
+        for i in apart(xs, ys, side * THUMBNAIL_CELL):
+            box = QRectF(float(xs[i]) - side / 2, float(ys[i]) - side / 2, side, side)
+            self._laid_out.append((int(cloud.numbers_S[places[i]]), box))
+        self._shown_as_picture = dict(self._laid_out)
+
+    def _thumbnail_at(self, at: QPointF) -> int:
+        return next((number for number, box in self._shown_as_picture.items() if box.contains(at)), -1)
+
+    def thumbnails_in_view(self) -> list[int]:
+        """Return the numbers that are shown as pictures now."""
+        return [number for number, _ in self._laid_out]
+
+    # Mouse, keys, gestures
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self.setFocus(Qt.FocusReason.MouseFocusReason)
+        self._pressed = self._last = event.position()
+        is_pan = self._tool == "pan" or event.button() == Qt.MouseButton.MiddleButton
+        if event.button() not in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
+            self._pressed = None
+            return
+        self._is_panning = is_pan
+        if not is_pan:
+            self._drawn = [event.position()]
+        self._set_cursor()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        at = event.position()
+        self._mouse = at
+        if self._pressed is None:
+            self._hover(at)
+            if self._tool == "brush":
+                self.update()
+            return
+        if self._is_panning:
+            if (at - self._pressed).manhattanLength() > CLICK_PX or self._last != self._pressed:
+                delta = at - self._last
+                self._last = at
+                self.pan(delta.x(), delta.y(), at_once=True)
+        elif (at - self._drawn[-1]).manhattanLength() >= LASSO_STEP_PX:
+            self._drawn.append(at)
+            self.update()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if self._pressed is None:
+            return
+        at, moved = event.position(), (event.position() - self._pressed).manhattanLength() > CLICK_PX
+        was_panning, how = self._is_panning, how_of(event.modifiers())
+        pressed_left = event.button() == Qt.MouseButton.LeftButton
+        self._pressed, self._is_panning = None, False
+        self._set_cursor()
+        if not was_panning and (moved or self._tool == "brush") and self._drawn:
+            if self._drawn[-1] != at:
+                self._drawn.append(at)
+            path = self._brushed() if self._tool == "brush" else self._outline()
+            self._drawn = []
+            self.selected.emit(self.numbers_in(path), how)
+        elif not moved and pressed_left:
+            self._drawn = []
+            self.clicked.emit(self.number_at(at), how)
+        self._drawn = []
+        self._draw_again()
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton and (number := self.number_at(event.position())) >= 0:
+            self.activated.emit(number)
+        elif event.button() == Qt.MouseButton.LeftButton and self._tool == "pan":
+            self.zoom(2, event.position())
+
+    def leaveEvent(self, _event: QEvent) -> None:
+        self._mouse = None
+        self.hovered.emit(-1)
+        self.update()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        notch = event.angleDelta().y() or event.angleDelta().x()
+        if self._tool == "brush" and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            self._set_brush(self._brush_px * BRUSH_STEP ** (notch / 120))
+        elif notch:
+            self.zoom(WHEEL_ZOOM**notch, event.position())
+        event.accept()
+
+    def event(self, event: QEvent) -> bool:
+        if isinstance(event, QNativeGestureEvent) and event.gestureType() == Qt.NativeGestureType.ZoomNativeGesture:
+            self.zoom(1 + event.value(), event.position())
+            return True
+        if event.type() == QEvent.Type.Gesture and (pinch := event.gesture(Qt.GestureType.PinchGesture)):
+            self.zoom(pinch.scaleFactor(), QPointF(self.mapFromGlobal(pinch.centerPoint().toPoint())))
+            return True
+        return super().event(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if not self._pressed_key(Qt.Key(event.key())):
+            super().keyPressEvent(event)
+
+    def _pressed_key(self, key: Qt.Key) -> bool:
+        """Do what a key says; tell whether it says anything."""
+        step_x, step_y = self.width() * KEY_PAN, self.height() * KEY_PAN
+        moves = {
+            Qt.Key.Key_Left: (step_x, 0.0),
+            Qt.Key.Key_Right: (-step_x, 0.0),
+            Qt.Key.Key_Up: (0.0, step_y),
+            Qt.Key.Key_Down: (0.0, -step_y),
+        }
+        if key in moves:
+            self.pan(*moves[key])
+        elif key in (Qt.Key.Key_Plus, Qt.Key.Key_Equal):
+            self.zoom(KEY_ZOOM)
+        elif key == Qt.Key.Key_Minus:
+            self.zoom(1 / KEY_ZOOM)
+        elif key == Qt.Key.Key_0:
+            self.fit()
+        elif key in (Qt.Key.Key_BracketLeft, Qt.Key.Key_BracketRight):
+            self._set_brush(self._brush_px * (BRUSH_STEP if key == Qt.Key.Key_BracketRight else 1 / BRUSH_STEP))
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self._current >= 0:
+            self.activated.emit(self._current)
+        elif key == Qt.Key.Key_Escape:
+            if not self._abandon():
+                self.cleared.emit()
+        else:
+            return False
+        return True
+
+    def _abandon(self) -> bool:
+        """Give up a lasso that is being drawn; tell whether there was one."""
+        was_drawing = bool(self._drawn)
+        self._drawn, self._pressed, self._is_panning = [], None, False
+        self.update()
+        return was_drawing
+
+    def _set_brush(self, radius_px: float) -> None:
+        self._brush_px = min(max(radius_px, BRUSH_RANGE_PX[0]), BRUSH_RANGE_PX[1])
+        self.update()
+
+    def _set_cursor(self) -> None:
+        if self._is_panning:
+            self.setCursor(Qt.CursorShape.ClosedHandCursor)
+        elif self._tool == "pan":
+            self.setCursor(Qt.CursorShape.ArrowCursor)
+        else:
+            self.setCursor(Qt.CursorShape.CrossCursor)
+
+    def _hover(self, at: QPointF) -> None:
+        number = self.number_at(at)
+        if self._tool == "pan":
+            self.setCursor(Qt.CursorShape.PointingHandCursor if number >= 0 else Qt.CursorShape.ArrowCursor)
+        self.hovered.emit(number)
+
+    def _outline(self) -> QPainterPath:
+        """Return what the lasso or the rectangle encloses."""
+        path = QPainterPath()
+        path.setFillRule(Qt.FillRule.WindingFill)
+        end = self._mouse or self._drawn[-1]
+        if self._tool == "rectangle":
+            path.addRect(QRectF(self._drawn[0], end).normalized())
+        else:
+            path.addPolygon(QPolygonF(self._drawn))
+            path.closeSubpath()
+        return path
+
+    def _brushed(self) -> QPainterPath:
+        """Return what the brush went over."""
+        line = QPainterPath(self._drawn[0])
+        for point in self._drawn[1:] or [self._drawn[0] + QPointF(0.01, 0)]:
+            line.lineTo(point)
+        stroker = QPainterPathStroker()
+        stroker.setWidth(2 * self._brush_px)
+        stroker.setCapStyle(Qt.PenCapStyle.RoundCap)
+        stroker.setJoinStyle(Qt.PenJoinStyle.RoundJoin)
+        stroke = stroker.createStroke(line)
+        stroke.setFillRule(Qt.FillRule.WindingFill)
+        return stroke
+
+    def numbers_in(self, path: QPainterPath) -> NDArray[np.int64]:
+        """Return the numbers of the points that are shown in an outline of the window, ascending."""
+        if self._scene is None:
+            return np.empty(0, np.int64)
+        box = path.boundingRect()
+        if box.width() <= 0 or box.height() <= 0:
+            return np.empty(0, np.int64)
+        scale = LASSO_SIDE / max(box.width(), box.height())
+        is_inside_YX = filled(path, box, scale)
+        left, top = self._view.to_map(box.left(), box.top(), self.width(), self.height())
+        shape = is_inside_YX.shape
+        reach = 1 / scale / self._view.scale
+        places = inside(self._scene.plain, is_inside_YX, (left, top, left + shape[1] * reach, top + shape[0] * reach))
+        return np.sort(self._scene.plain.cloud.numbers_S[places]).astype(np.int64)
+
+    def render_image(self, size: QSize, ratio: float = 1.0) -> QImage:
+        """Return the map as it is seen, in another size.
+
+        Args:
+            size: in logical pixels.
+            ratio: device pixels to a logical pixel.
+        """
+        image = QImage(size * ratio, QImage.Format.Format_RGB32)
+        image.setDevicePixelRatio(ratio)
+        image.fill(theme.colours().canvas)
+        if self._scene is not None:
+            view = replace(
+                self._view, scale=self._view.scale * min(size.width() / self.width(), size.height() / self.height())
+            )
+            device = (image.width(), image.height())
+            on = replace(view, scale=view.scale * ratio)
+            scene = replace(self._scene, buffers={})
+            growth = view.scale / self._view.scale
+            ground_YX = self._density(scene, on, device) if self._is_dense else None
+            pixels, pad = draw(scene, on, device, self.diameter * growth * ratio, ground_YX=ground_YX)
+            painter = QPainter(image)
+            painter.drawImage(QRectF(0, 0, size.width(), size.height()), image_of(pixels), QRectF(pad, pad, *device))
+            painter.end()
+        return image
+
+
+def between(start: View, end: View, share: float) -> View:
+    """Return a view on the way: as near in equal factors, what stays in place all the way stays in place."""
+    scale = start.scale * (end.scale / start.scale) ** share
+    if abs(end.scale / start.scale - 1) > 1e-6:
+        share = (1 / scale - 1 / start.scale) / (1 / end.scale - 1 / start.scale)
+    return View(start.x + (end.x - start.x) * share, start.y + (end.y - start.y) * share, scale)
+
+
+def apart(xs: NDArray[np.floating], ys: NDArray[np.floating], side: float) -> list[int]:
+    """Return the places of boxes of which none overlaps an earlier one."""
+    taken: dict[tuple[int, int], list[int]] = {}
+    kept = []
+    for i in range(len(xs)):
+        x, y = float(xs[i]), float(ys[i])
+        col, row = math.floor(x / side), math.floor(y / side)
+        near = (j for down in (-1, 0, 1) for across in (-1, 0, 1) for j in taken.get((col + across, row + down), ()))
+        if all(abs(x - xs[j]) >= side or abs(y - ys[j]) >= side for j in near):
+            taken.setdefault((col, row), []).append(i)
+            kept.append(i)
+    return kept
+
+
+def how_of(modifiers: Qt.KeyboardModifier) -> How:
+    """Return what held keys make of a selection."""
+    if modifiers & Qt.KeyboardModifier.AltModifier:
+        return "subtract"
+    if modifiers & Qt.KeyboardModifier.ControlModifier:
+        return "toggle"
+    return "add" if modifiers & Qt.KeyboardModifier.ShiftModifier else "replace"
+
+
+def filled(path: QPainterPath, box: QRectF, scale: float) -> NDArray[np.bool_]:
+    """Return a picture of a box that is True inside an outline."""
+    width, height = max(1, math.ceil(box.width() * scale)), max(1, math.ceil(box.height() * scale))
+    image = QImage(width, height, QImage.Format.Format_Grayscale8)
+    image.fill(0)
+    painter = QPainter(image)
+    painter.scale(scale, scale)
+    painter.translate(-box.topLeft())
+    painter.fillPath(path, Qt.GlobalColor.white)
+    painter.end()
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(height, image.bytesPerLine())
+    return rows[:, :width] > 0
+
+
+def density_colours(counts_YX: NDArray[np.float32], *, has_contours: bool) -> NDArray[np.uint32]:
+    """Return the colours of a density: from the ground over the accent to the colour of text, by its logarithm."""
+    c = theme.colours()
+    top = float(counts_YX.max())
+    is_any = counts_YX > top * 1e-4
+    floor = float(counts_YX[is_any].mean()) * DENSITY_FLOOR if top > 0 else 1.0
+    level_YX = np.log1p(counts_YX / floor) / math.log1p(max(top, floor) / floor)
+    stops = [_rgb(colour) for colour in (c.canvas, c.accent_soft, c.accent, c.text)]
+    steps = np.linspace(0, 1, 256)
+    ramp_K3 = np.stack([np.interp(steps, (0, 0.3, 0.75, 1.15), [s[i] for s in stops]) for i in range(3)], axis=1)
+    index_YX = np.clip(level_YX * 255, 0, 255).astype(np.uint8)
+    colours_YX = _packed(ramp_K3)[index_YX]
+    if has_contours:
+        band_YX = (level_YX * DENSITY_LEVELS).astype(np.int8)
+        is_line = np.zeros(band_YX.shape, np.bool_)
+        is_line[1:] |= band_YX[1:] != band_YX[:-1]
+        is_line[:, 1:] |= band_YX[:, 1:] != band_YX[:, :-1]
+        line_K3 = ramp_K3 + (_rgb(c.accent) - ramp_K3) * 0.35
+        line_K3[170:] = ramp_K3[170:] + (_rgb(c.canvas) - ramp_K3[170:]) * 0.25
+        colours_YX[is_line] = _packed(line_K3)[index_YX[is_line]]
+    return colours_YX
+
+
+def name_pixmap(text: str, ratio: float) -> QPixmap:
+    """Return a name as pixels, with a halo in the colour of the ground."""
+    c, font = theme.colours(), theme.font("strong")
+    metrics = QFontMetricsF(font)
+    width, height = metrics.horizontalAdvance(text) + 2 * NAME_MARGIN_PX, metrics.height() + 2 * NAME_MARGIN_PX
+    made = QPixmap(math.ceil(width * ratio), math.ceil(height * ratio))
+    made.setDevicePixelRatio(ratio)
+    made.fill(Qt.GlobalColor.transparent)
+    path = QPainterPath()
+    path.addText(NAME_MARGIN_PX, NAME_MARGIN_PX + metrics.ascent(), font, text)
+    painter = QPainter(made)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    halo = QColor(c.canvas)
+    halo.setAlphaF(0.88)
+    pen = QPen(halo, 5, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin)
+    painter.strokePath(path, pen)
+    painter.fillPath(path, c.text)
+    painter.end()
+    return made
+
+
+def image_of(pixels_YX: NDArray[np.uint32]) -> QImage:
+    """Return 0xffRRGGBB as an image in the same memory, which whoever asks must keep."""
+    assert pixels_YX.flags.c_contiguous, "rows of pixels one after the other"
+    height, width = pixels_YX.shape
+    return QImage(pixels_YX.data, width, height, 4 * width, QImage.Format.Format_RGB32)
+
+
+def pixels_of(image: QImage) -> NDArray[np.uint32]:
+    """Return a copy of the pixels of an image, 0xffRRGGBB."""
+    rows = np.frombuffer(image.constBits(), np.uint32).reshape(image.height(), image.bytesPerLine() // 4)
+    return rows[:, : image.width()].copy()
+
+
+def _rgb(colour: QColor) -> NDArray[np.float32]:
+    return np.array([colour.red(), colour.green(), colour.blue()], np.float32)
+
+
+def _packed(colours_K3: NDArray[np.floating]) -> NDArray[np.uint32]:
+    """Return RGB as 0xffRRGGBB."""
+    rgb = np.clip(np.round(colours_K3), 0, 255).astype(np.uint32)
+    return np.uint32(0xFF000000) | (rgb[..., 0] << np.uint32(16)) | (rgb[..., 1] << np.uint32(8)) | rgb[..., 2]
