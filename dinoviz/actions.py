@@ -1,7 +1,7 @@
-"""Everything a person can do that has a name: one table, from which menus, shortcuts, the palette and the cheat sheet come.
+"""Everything a person can do that has a name: one table, from which menus, shortcuts, palette and cheat sheet come.
 
-A row says what an action is; who can do it binds a function to it. A view that is not loaded yet is brought to the front
-first, and binds then.
+A row says what an action is; who can do it binds a function to it. A view that is not loaded yet is brought to the
+front first, and binds then.
 """
 
 from collections.abc import Callable, Mapping
@@ -93,14 +93,70 @@ ACTIONS: tuple[Action, ...] = (
     # Library.
     # Look.
     # Find.
+    Action(id="find.use_current", text="Look for the current picture", place="find", icon="crosshair"),
+    Action(id="find.choose_file", text="Choose a picture to look for…", place="find", icon="folder-open", words="query disk"),
+    Action(id="find.paste", text="Look for the copied picture", keys="Ctrl+V", place="find", icon="clipboard-text"),
+    Action(id="find.clear", text="Look for nothing", place="find", icon="x", words="clear query reset"),
+    Action(id="find.whole", text="Look for the whole picture again", place="find", icon="frame-corners",
+           tip="Takes the box away.", words="box part"),
+    Action(id="find.more_like", text="More like this", keys="M", place="find", icon="magnifying-glass", words="similar chain"),
+    Action(id="find.add_current", text="Add to what is looked for", keys="+", place="find", icon="plus",
+           tip="Then results are like all of them, or like any of them.", words="several query mean"),
+    Action(id="find.back", text="Back", keys="Alt+Left", place="find", icon="arrow-left", words="history chain"),
+    Action(id="find.forward", text="Forward", keys="Alt+Right", place="find", icon="arrow-right", words="history chain"),
+    Action(id="find.select_found", text="Select all results", place="find", icon="selection-all"),
+    Action(id="find.show_on_map", text="Show the results on the map", place="find", icon="chart-scatter"),
+    Action(id="find.next", text="Next to work through", keys="Right", place="find", icon="caret-right", words="skip"),
+    Action(id="find.previous", text="Previous to work through", keys="Left", place="find", icon="caret-left"),
+    Action(id="find.fine", text="All is well: keep as it is", keys="K", place="find", icon="check",
+           tip="No copies of each other, no stranger, the right label.", words="confirm not duplicates keep all"),
+    Action(id="find.accept", text="Take what is proposed", keys="Return", place="find", icon="check-circle",
+           tip="Of copies the framed one stays, the others are left out; a label becomes the proposed one.",
+           words="correct label keep best"),
+    Action(id="find.other_label", text="Another label…", keys="L", place="find", icon="pencil-simple", words="correct"),
+    Action(id="find.leave_out", text="Leave this picture out", keys="H", place="find", icon="eye-slash", words="hide remove"),
+    *(Action(id=f"find.keep_{n}", text=f"Keep picture {n}, leave out the others", keys=str(n), place="find",
+             words="duplicates") for n in range(1, 10)),
+    Action(id="find.look_again", text="Look for copies, outliers and doubtful labels again", place="find",
+           icon="arrow-clockwise", words="duplicates oddities"),
+    Action(id="find.export_labels", text="Export labels…", place="find", icon="export", menu="export", words="csv corrected"),
     # Map.
+    Action(id="map.pan", text="Move the map, pick pictures", keys="V", place="map", icon="hand",
+           tip="Drag moves the map, the wheel zooms, a click picks a picture."),
+    Action(id="map.lasso", text="Lasso", keys="L", place="map", icon="lasso",
+           tip="Draw around pictures to select them. Shift adds, Alt takes away, Ctrl turns over."),
+    Action(id="map.rectangle", text="Rectangle", keys="R", place="map", icon="selection",
+           tip="Select the pictures in a rectangle. Shift adds, Alt takes away, Ctrl turns over."),
+    Action(id="map.brush", text="Brush", keys="B", place="map", icon="paint-brush",
+           tip="Paint over pictures to select them. The wheel or [ and ] set its size."),
+    Action(id="map.fit", text="Show the whole map", keys="0", place="map", icon="frame-corners"),
+    Action(id="map.current", text="Show the current picture on the map", keys="C", place="map", icon="crosshair"),
+    Action(id="map.density", text="Density", keys="D", place="map", icon="gradient",
+           tip="Colour the map by how many pictures lie where."),
+    Action(id="map.thumbnails", text="Thumbnails everywhere", keys="T", place="map", icon="images",
+           tip="Show pictures in place of points, also from afar."),
+    Action(id="map.cluster", text="Select the group of the current picture", keys="K", place="map",
+           icon="circles-four", words="cluster label class"),
+    Action(id="map.like", text="Select its most similar pictures", keys="N", place="map", icon="magic-wand",
+           words="neighbours like this"),
+    Action(id="map.grow", text="Grow the selection", keys="G", place="map", icon="plus-circle",
+           tip="Add the most similar pictures of each selected one.", words="neighbours expand"),
+    Action(id="map.shrink", text="Shrink the selection", keys="Shift+G", place="map", icon="minus-circle",
+           tip="Keep only pictures most of whose similar ones are selected too.", words="neighbours"),
+    Action(id="map.copy", text="Copy the map as an image", keys="Ctrl+Alt+C", place="map", icon="copy"),
+    Action(id="map.save_png", text="Save the map as PNG…", place="map", icon="image", words="export picture"),
+    Action(id="map.save_svg", text="Save the map as SVG…", place="map", icon="export", words="export drawing vector"),
+    Action(id="map.make", text="Make the map", place="map", icon="map-trifold", words="tsne umap pca"),
+    Action(id="map.update", text="Bring the map up to date", place="map", icon="arrow-clockwise", words="place new"),
+    Action(id="map.again", text="Make the map anew", place="map", words="again remake"),
+    Action(id="map.clusters", text="Find clusters", place="map", icon="circles-four", words="kmeans groups"),
     # Train.
     # Compare.
     # Models.
     # Exports.
-    Action(id="export.embeddings", text="Export features…", icon="export", menu="export", words="embeddings vectors csv"),
+    Action(id="export.embeddings", text="Export features…", icon="export", menu="export", words="vectors csv"),
     Action(id="export.masks", text="Export masks…", icon="export", menu="export", words="coco png labelme yolo"),
-    Action(id="export.backbone", text="Export the backbone…", icon="export", menu="export", words="onnx timm weights"),
+    Action(id="export.backbone", text="Export the backbone…", icon="export", menu="export", words="onnx timm"),
 )  # fmt: skip
 
 
@@ -171,9 +227,9 @@ class Actions(QObject):
         """Return the action that a shortcut belongs to already where both would hold, None where it is free."""
         wanted, place = QKeySequence(keys), self._rows[name].place
         for other, row in self._rows.items():
-            if other != name and keys and QKeySequence(self._keys[other]) == wanted:
-                if not place or not row.place or place == row.place:
-                    return other
+            is_same = other != name and keys and QKeySequence(self._keys[other]) == wanted
+            if is_same and (not place or not row.place or place == row.place):
+                return other
         return None
 
     def bind(self, name: str, do: Callable[[], object], can: Callable[[], bool] | None = None) -> None:

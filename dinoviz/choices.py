@@ -70,12 +70,60 @@ class LookChoices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindChoices:
-    """Find."""
+    """Find.
+
+    Args:
+        part: what is in front: search, duplicates, outliers, labels or typical.
+        trail: questions asked one after the other, each as ``find_queries.step_of`` reads it.
+        step: the one that is shown.
+        most: results wanted.
+        is_among_shown: only pictures that the filter lets through.
+        side_px: of a result in the grid.
+        likeness: from which pictures are copies; 0 for as they were looked for.
+        shows_done: lists also hold what was worked through.
+    """
+
+    part: str = "search"
+    trail: tuple[Any, ...] = ()
+    step: int = 0
+    most: int = 50
+    is_among_shown: bool = False
+    side_px: int = 148
+    likeness: float = 0.0
+    shows_done: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapChoices:
-    """Map."""
+    """Map.
+
+    Args:
+        method: tsne, umap, pca, or the map of classes.
+        by: what the colours mean, as in ``colouring.By``.
+        tool: of the left mouse button: pan, lasso, rectangle or brush.
+        is_dense: how many points there are is drawn below them.
+        has_contours: with lines.
+        thumbnails: pictures in place of points: near, always or never.
+        point_size: times the usual diameter of a point.
+        hides_others: points outside the filter are not drawn, instead of faintly.
+        has_names: groups are named on the map.
+        has_legend: the panel on the right is open.
+        colour_map: of numbers.
+        view: middle of what is seen, in the unit square, and how many times nearer than the whole map; empty for that.
+    """
+
+    method: str = "tsne"
+    by: str = "label"
+    tool: str = "pan"
+    is_dense: bool = False
+    has_contours: bool = True
+    thumbnails: str = "near"
+    point_size: float = 1.0
+    hides_others: bool = False
+    has_names: bool = True
+    has_legend: bool = True
+    colour_map: str = "viridis"
+    view: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -237,6 +237,16 @@ class SliderRow(QWidget):
         self._slider.setValue(round((value - self._low) / self._step))
         self._write()
 
+    def set_range(self, low: float, high: float) -> None:
+        """Let it go from another number to another, without telling anybody."""
+        if (low, high) != (self._low, self._high):
+            self._low, self._high = low, high
+            self._value = min(max(self._value, low), high)
+            place = round((self._value - low) / self._step)
+            self._slider.setRange(0, round((high - low) / self._step))
+            self._slider.setValue(place)
+            self._write()
+
     def _moved(self, place: int) -> None:
         if place == round((self._value - self._low) / self._step):
             return  # set_value did it

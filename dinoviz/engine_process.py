@@ -1,11 +1,10 @@
 """Processes of the engine as objects of the window: jobs in a queue, and services that answer.
 
-A job is the command that a person would type, with ``--pipe``: its messages come up one JSON object a line, Stop goes down.
-A service stays and answers questions, of every slot only the newest. Their logs are files. When the window ends, however
-it ends, its pipes close and everything it started ends too, but for jobs that were told to stay.
+A job is the command that a person would type, with ``--pipe``: its messages come up one JSON object a line, Stop goes
+down. A service stays and answers questions, of every slot only the newest. Their logs are files. When the window ends,
+however it ends, its pipes close and everything it started ends too, but for jobs that were told to stay.
 """
 
-import json
 import os
 import sys
 import time
@@ -126,7 +125,7 @@ class EngineProcess(QObject):
         if problem == QProcess.ProcessError.FailedToStart:
             self._end(-1, True)
 
-    def _end(self, code: int, has_crashed: bool) -> None:  # noqa: FBT001 - the signal's own arguments
+    def _end(self, code: int, has_crashed: bool) -> None:
         if not self._has_ended:
             self._has_ended = True
             self.ended.emit(code, has_crashed)
@@ -273,7 +272,7 @@ class Jobs(QObject):
             self._refreshed = time.monotonic()
             self._session.refresh()
 
-    def _ended(self, number: int, code: int, has_crashed: bool) -> None:  # noqa: FBT001 - a slot
+    def _ended(self, number: int, code: int, has_crashed: bool) -> None:
         process = self._processes.pop(number)
         process.deleteLater()
         job = self._last_words.pop(number, None) or self.job(number)
@@ -406,7 +405,7 @@ class Service(QObject):
         elif isinstance(message, Failed):
             self.problem = f"{message.message} {message.hint}".strip()
 
-    def _ended(self, code: int, has_crashed: bool) -> None:  # noqa: FBT001 - a slot
+    def _ended(self, code: int, has_crashed: bool) -> None:
         process, self._process = self._process, None
         if process:
             process.deleteLater()

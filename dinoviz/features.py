@@ -3,6 +3,7 @@
 Letters after a name are its axes: N pictures of the project's table · S rows of the set · D numbers of a vector.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinoviz.table import PictureTable
+from engine.errors import UserError
+from engine.finding.cluster_files import METHODS, read_clusters
 from engine.project import Project
 from engine.sets import FeatureSet
 
@@ -72,6 +75,15 @@ def likeness_to(picture: int, set_folder: Path, table: PictureTable) -> NDArray[
         cosine_S[first : first + BLOCK] = vectors @ query_D / np.maximum(norms, np.finfo(np.float32).tiny)
     cosine_S[~is_seen_S] = np.nan
     return at_table(ids_S, cosine_S, table)
+
+
+def clusters_at(set_folder: Path, table: PictureTable) -> NDArray[np.int32] | None:
+    """Return the cluster of every picture, int32 (N,), -1 for none; None where no clusters were made."""
+    features = FeatureSet(set_folder)
+    for method in METHODS:
+        with suppress(UserError):
+            return at_table(features.ids_N, read_clusters(features, method).numbers_N, table)
+    return None
 
 
 def at_table(ids_S: NDArray[np.int64], values_S: NDArray, table: PictureTable) -> NDArray:

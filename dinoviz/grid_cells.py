@@ -36,6 +36,8 @@ class CellLook:
         text: a few signs on the picture, as a similarity.
         is_problem: the picture cannot be read.
         is_changed: its label was corrected.
+        is_old: the file is another one by now than what this is about.
+        box: part of the picture that is meant, as shares: top, left, bottom, right.
     """
 
     caption: str = ""
@@ -44,6 +46,8 @@ class CellLook:
     text: str = ""
     is_problem: bool = False
     is_changed: bool = False
+    is_old: bool = False
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +186,13 @@ class CellPainter:
         self._painter.drawText(where, Qt.AlignmentFlag.AlignCenter, shown)
 
     def badges(self, picture: QRect, look: CellLook) -> None:
-        """Draw what is said of a picture onto its corners."""
+        """Draw what is said of a picture onto its corners, and the part of it that is meant."""
+        if look.box is not None:
+            draw_box(self._painter, QRectF(picture), look.box)
         if look.is_problem:
             self._icon_badge(QPointF(picture.left() + 4, picture.top() + 4), "warning", "#F2B84B")
+        elif look.is_old:
+            self._icon_badge(QPointF(picture.left() + 4, picture.top() + 4), "clock-counter-clockwise", "#F2B84B")
         elif look.is_changed:
             self._icon_badge(QPointF(picture.right() - BADGE_PX - 3, picture.top() + 4), "pencil-simple", "#FFFFFF")
         if look.tags:
@@ -234,6 +242,28 @@ class CellPainter:
         self._painter.setPen(Qt.PenStyle.NoPen)
         self._painter.setBrush(BADGE_GROUND)
         self._painter.drawRoundedRect(box, box.height() / 2, box.height() / 2)
+
+
+def draw_box(painter: QPainter, where: QRectF, box: tuple[float, float, float, float]) -> None:
+    """Outline a part of a picture that lies somewhere, bright on dark, so that it is seen on any ground.
+
+    Args:
+        painter: draws.
+        where: the picture lies.
+        box: the part, as shares of height and width: top, left, bottom, right.
+    """
+    top, left, bottom, right = box
+    area = QRectF(
+        where.left() + left * where.width(),
+        where.top() + top * where.height(),
+        (right - left) * where.width(),
+        (bottom - top) * where.height(),
+    )
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    for colour, width in ((BADGE_GROUND, 4.0), (theme.DARK.accent, 2.0)):
+        painter.setPen(QPen(colour, width, Qt.PenStyle.SolidLine, Qt.PenCapStyle.SquareCap, Qt.PenJoinStyle.MiterJoin))
+        painter.drawRect(area)
 
 
 _SHORTENED: dict[tuple[str, int], str] = {}

@@ -224,9 +224,18 @@ class PictureGrid(QAbstractScrollArea):
         self._refresh()
         self.side_changed.emit(side)
 
+    def height_of_rows(self, rows: int) -> int:
+        """Return the height that shows so many rows whole."""
+        return replace(self._cells, count=rows * self._cells.columns).height
+
     def zoom(self, steps: float) -> None:
         """Zoom in by some steps, or out by negative ones."""
         self._zoom(steps, None)
+
+    def rect_of(self, picture: int) -> QRect | None:
+        """Return where the cell of a picture lies in the viewport; None where it is not seen."""
+        position = self._seen.get(picture)
+        return None if position is None else self._cells.rect(position, self._scrolled())
 
     def _lay_out(self) -> None:
         """Work out where cells lie, and how far one can scroll."""

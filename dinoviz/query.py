@@ -27,11 +27,12 @@ class Query:
         splits: the same for splits.
         tags: with all of these.
         rating: of at least so many stars.
-        clusters: of these numbers, in the clusters of ``State.groups``.
-        selection: name of a selection that was kept; ``chosen`` for what is selected now.
+        clusters: of these numbers, in the clusters of the set in use.
+        among: one of these ids.
         problem: readable ones, unreadable ones, or all.
         is_hidden: those that were left out of the project, instead of the others.
-        sort: by what; similarity is to the current picture.
+        sort: by what; similarity is to ``like``.
+        like: picture that the others are compared with.
         descending: largest first.
     """
 
@@ -46,18 +47,19 @@ class Query:
     problem: Literal["readable", "unreadable", "all"] = "readable"
     is_hidden: bool = False
     sort: Sort = "name"
+    like: int | None = None
     descending: bool = False
 
     @property
     def is_filter(self) -> bool:
         """It leaves some out beside those that cannot be used."""
-        plain = Query(sort=self.sort, descending=self.descending)
+        plain = Query(sort=self.sort, like=self.like, descending=self.descending)
         return self != plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Known:
-    """What a query looks at beside the table: clusters by row, and the likeness of every row to the current picture."""
+    """What a query looks at beside the table: cluster of every row, -1 for none, and its likeness to a picture."""
 
     clusters_N: NDArray[np.int32] | None = None
     likeness_N: NDArray[np.float32] | None = None

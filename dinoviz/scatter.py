@@ -74,8 +74,8 @@ LASSO_SIDE = 2048  # pixels along the longer side of what is lassoed: finer than
 LASSO_STEP_PX = 2.0
 BRUSH_PX, BRUSH_RANGE_PX, BRUSH_STEP = 24.0, (4.0, 200.0), 1.15
 
-BASE_PX, BASE_FADE, BASE_RANGE_PX = 13.0, 0.15, (1.6, 7.0)
-"""Diameter of one point of n: ``BASE_PX / n**BASE_FADE``: 3.8 px of 3,781, 2.3 of 100,000, 1.6 of a million."""
+BASE_PX, BASE_FADE, BASE_RANGE_PX = 15.0, 0.15, (1.8, 7.0)
+"""Diameter of one point of n: ``BASE_PX / n**BASE_FADE``: 4.4 px of 3,781, 2.7 of 100,000, 1.9 of a million."""
 GROWTH, LARGEST_PX = 0.3, 14.0  # a point's diameter grows with this power of the zoom, up to this
 
 THUMBNAIL_PX = (32, 40, 48, 64, 80, 96, 128, 160, 200)
@@ -84,26 +84,30 @@ THUMBNAIL_CELL = 1.12  # of a thumbnail's side: least room for each
 MOST_THUMBNAILS = 300
 NEAR_PX = 40.0  # mean distance of points in view from which thumbnails are shown
 
-DENSITY_BIN_PX, DENSITY_BLUR_PX = 2, 7.0
+DENSITY_BIN_PX = 2
+DENSITY_BLUR_PX, DENSITY_FADE, DENSITY_BLUR_RANGE_PX = 56.0, 1 / 6, (5.0, 18.0)
+"""Smoothing of a density of n points in view: ``DENSITY_BLUR_PX / n**DENSITY_FADE``; the exponent is that of Scott 1992
+for two dimensions."""
 DENSITY_LEVELS = 9  # bands between contours
 DENSITY_FLOOR = 0.35  # of the mean of where there is anything: less is not told from nothing
 POINTS_OVER_DENSITY = 20_000  # in view, fewer of which are drawn over the density
+SOFT = 0.4  # of its colour that a density keeps below points
 
-FAINT_MIX, DIMMED_MIX = 0.16, 0.55
+FAINT_MIX, DIMMED_MIX = 0.18, 0.42
 """Share of grey in points outside the filter, and of the point's own colour where others are chosen; the rest is the
 ground."""
+RIM_MIX = 0.75  # of the colour of text in the rim of a chosen point
 NAME_MARGIN_PX = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A name on the map: where, in the unit square, how many points it is of, and its colour."""
+    """A name on the map: where, in the unit square, and how many points it is of."""
 
     text: str
     x: float
     y: float
     weight: int
-    colour: tuple[int, int, int]
 
 
 class ScatterCanvas(QWidget):
@@ -125,6 +129,8 @@ class ScatterCanvas(QWidget):
     def __init__(self, parent: QWidget | None = None, *, is_animated: bool = True) -> None:
         super().__init__(parent)
         self.picture: Picture = lambda _number, _side: None
+        self.caption: Callable[[int], str] = lambda _number: ""
+        """What is written below the picture of a number."""
         self.is_animated = is_animated
         self.frame_ms = 0.0
         """What the last picture of the points took to draw."""
@@ -140,6 +146,7 @@ class ScatterCanvas(QWidget):
         self._current = self._hovered = -1
         self._places: Sequence[Place] = ()
         self._hides_faint = False
+        self._emphasis = -1
         self._is_dense, self._has_contours = False, True
         self._thumbnails: Thumbnails = "near"
         self._size_factor = 1.0
@@ -156,7 +163,7 @@ class ScatterCanvas(QWidget):
         self._image: QImage | None = None
         self._pixels: NDArray[np.uint32] | None = None  # the memory of the image
         self._image_part = QRectF()
-        self._names: dict[tuple[str, int], QPixmap] = {}
+        self._names: dict[str, QPixmap] = {}
         self._laid_out: list[tuple[int, QRectF]] = []
         self._shown_as_picture: dict[int, QRectF] = {}
         self._morph: tuple[NDArray[np.float32], NDArray[np.float32], float] | None = None
@@ -174,9 +181,11 @@ class ScatterCanvas(QWidget):
         follow(self, theme.changed, self._retint)
 
     def sizeHint(self) -> QSize:
+        """As large as is pleasant."""
         return QSize(800, 600)
 
     def minimumSizeHint(self) -> QSize:
+        """As small as makes sense."""
         return QSize(200, 160)
 
     # What is drawn
@@ -226,6 +235,12 @@ class ScatterCanvas(QWidget):
         """Draw some points on top, with a rim; None for none."""
         self._is_chosen_N = is_chosen_N if is_chosen_N is not None and is_chosen_N.any() else None
         self._rebuild(only_chosen=True)
+
+    def set_emphasis(self, code: int) -> None:
+        """Let the points of one colour stand out; -1 for none."""
+        if code != self._emphasis:
+            self._emphasis = code
+            self._retint()
 
     def set_current(self, number: int) -> None:
         """Ring a point; -1 for none."""
@@ -342,9 +357,12 @@ class ScatterCanvas(QWidget):
         table_4K3[:] = ground
         table_4K3[FAINT] = ground + (grey - ground) * FAINT_MIX
         table_4K3[PLAIN:, : len(own_K3)] = own_K3
-        if self._is_chosen_N is not None:
+        if self._emphasis >= 0:
+            others = np.arange(256) != self._emphasis
+            table_4K3[PLAIN:, others] = ground + (table_4K3[PLAIN:, others] - ground) * FAINT_MIX
+        elif self._is_chosen_N is not None:
             table_4K3[PLAIN] = ground + (table_4K3[PLAIN] - ground) * DIMMED_MIX
-        return Looks(codes_S, _packed(table_4K3), int(_packed(_rgb(c.text)[None])[0]))
+        return Looks(codes_S, _packed(table_4K3), int(_packed((ground + (_rgb(c.text) - ground) * RIM_MIX)[None])[0]))
 
     def _retint(self) -> None:
         self._names.clear()
@@ -391,10 +409,16 @@ class ScatterCanvas(QWidget):
         moved = replace(target, x=target.x - dx / target.scale, y=target.y - dy / target.scale)
         self._go(moved, at_once=at_once)
 
-    def set_view(self, view: View) -> None:
-        """Show some part of the map at once."""
+    def seen(self) -> tuple[float, float, float] | None:
+        """Return the middle of what is seen and how many times nearer than the whole map it is; None for the whole."""
+        if self._is_fitted:
+            return None
+        return self._target.x, self._target.y, self._target.scale / self._fitting().scale
+
+    def see(self, x: float, y: float, zoom: float) -> None:
+        """Show a part of the map at once, as ``seen`` said it."""
         self._is_fitted = False
-        self._go(view, at_once=True)
+        self._go(View(x, y, self._fitting().scale * zoom), at_once=True)
 
     def show_number(self, number: int) -> None:
         """Move so that a point is in the middle, if it is not in view."""
@@ -443,6 +467,7 @@ class ScatterCanvas(QWidget):
         self._draw_again()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the whole map in view where it was."""
         super().resizeEvent(event)
         if self._is_fitted:
             self._view = self._target = self._fitting()
@@ -451,6 +476,7 @@ class ScatterCanvas(QWidget):
     # Drawing
 
     def paintEvent(self, _event: QPaintEvent) -> None:
+        """Draw the points anew where something changed, and what lies over them."""
         if self._picture_is_old or self._image is None:
             begun = time.perf_counter()
             self._redraw()
@@ -515,8 +541,11 @@ class ScatterCanvas(QWidget):
     def _density(self, scene: Scene, view: View, size: tuple[int, int]) -> NDArray[np.uint32]:
         ratio = self.devicePixelRatioF()
         bin_px = max(1, round(DENSITY_BIN_PX * ratio))
-        counts = density(scene.plain, view, size, bin_px, DENSITY_BLUR_PX * ratio)
-        colours_YX = density_colours(counts, has_contours=self._has_contours)
+        n = max(1, count_in_view(scene.plain, view, size))
+        low, high = DENSITY_BLUR_RANGE_PX
+        blur_px = min(high, max(low, DENSITY_BLUR_PX / n**DENSITY_FADE)) * ratio
+        counts = density(scene.plain, view, size, bin_px, blur_px)
+        colours_YX = density_colours(counts, has_contours=self._has_contours, is_soft=n <= POINTS_OVER_DENSITY)
         small = image_of(colours_YX)
         large = QImage(*size, QImage.Format.Format_RGB32)
         painter = QPainter(large)
@@ -558,7 +587,7 @@ class ScatterCanvas(QWidget):
         taken = list(self._shown_as_picture.values())
         window = QRectF(self.rect())
         for place in self._places:
-            name = self._name(place)
+            name = self._name(place.text)
             width, height = name.width() / name.devicePixelRatio(), name.height() / name.devicePixelRatio()
             x, y = self._view.to_screen(place.x, place.y, self.width(), self.height())
             box = QRectF(round(x - width / 2), round(y - height / 2), width, height)
@@ -566,12 +595,11 @@ class ScatterCanvas(QWidget):
                 taken.append(box)
                 painter.drawPixmap(box.topLeft(), name)
 
-    def _name(self, place: Place) -> QPixmap:
+    def _name(self, text: str) -> QPixmap:
         """Return a name with a halo, drawn once."""
-        key = (place.text, hash(place.colour))
-        if key not in self._names:
-            self._names[key] = name_pixmap(place.text, self.devicePixelRatioF())
-        return self._names[key]
+        if text not in self._names:
+            self._names[text] = name_pixmap(text, self.devicePixelRatioF())
+        return self._names[text]
 
     # Thumbnails
 
@@ -597,6 +625,10 @@ class ScatterCanvas(QWidget):
                 painter.setBrush(c.text)
             painter.drawRoundedRect(frame.adjusted(-edge, -edge, edge, edge), 3, 3)
             painter.drawImage(frame, image)
+            if caption := self.caption(number):
+                name = self._name(caption)
+                width = name.width() / name.devicePixelRatio()
+                painter.drawPixmap(QPointF(round(frame.center().x() - width / 2), round(frame.bottom())), name)
 
     def _frame_colour(self, number: int) -> QColor:
         """Return the colour of a picture's point."""
@@ -635,6 +667,7 @@ class ScatterCanvas(QWidget):
     # Mouse, keys, gestures
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Begin to move the map, or to draw around points."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
         self._pressed = self._last = event.position()
         is_pan = self._tool == "pan" or event.button() == Qt.MouseButton.MiddleButton
@@ -647,6 +680,7 @@ class ScatterCanvas(QWidget):
         self._set_cursor()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Go on with it; else tell what is under the mouse."""
         at = event.position()
         self._mouse = at
         if self._pressed is None:
@@ -664,6 +698,7 @@ class ScatterCanvas(QWidget):
             self.update()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Select what was drawn around; a press that did not move is a click."""
         if self._pressed is None:
             return
         at, moved = event.position(), (event.position() - self._pressed).manhattanLength() > CLICK_PX
@@ -684,25 +719,29 @@ class ScatterCanvas(QWidget):
         self._draw_again()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Open a picture, or come nearer."""
         if event.button() == Qt.MouseButton.LeftButton and (number := self.number_at(event.position())) >= 0:
             self.activated.emit(number)
         elif event.button() == Qt.MouseButton.LeftButton and self._tool == "pan":
             self.zoom(2, event.position())
 
     def leaveEvent(self, _event: QEvent) -> None:
+        """Nothing is under the mouse."""
         self._mouse = None
         self.hovered.emit(-1)
         self.update()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
+        """Zoom, or set the size of the brush."""
         notch = event.angleDelta().y() or event.angleDelta().x()
-        if self._tool == "brush" and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+        if self._tool == "brush" and not event.modifiers() & Qt.KeyboardModifier.ControlModifier:
             self._set_brush(self._brush_px * BRUSH_STEP ** (notch / 120))
         elif notch:
             self.zoom(WHEEL_ZOOM**notch, event.position())
         event.accept()
 
     def event(self, event: QEvent) -> bool:
+        """Zoom by two fingers."""
         if isinstance(event, QNativeGestureEvent) and event.gestureType() == Qt.NativeGestureType.ZoomNativeGesture:
             self.zoom(1 + event.value(), event.position())
             return True
@@ -712,6 +751,7 @@ class ScatterCanvas(QWidget):
         return super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Move, zoom, give up a lasso."""
         if not self._pressed_key(Qt.Key(event.key())):
             super().keyPressEvent(event)
 
@@ -819,13 +859,11 @@ class ScatterCanvas(QWidget):
         image.setDevicePixelRatio(ratio)
         image.fill(theme.colours().canvas)
         if self._scene is not None:
-            view = replace(
-                self._view, scale=self._view.scale * min(size.width() / self.width(), size.height() / self.height())
-            )
+            growth = min(size.width() / self.width(), size.height() / self.height())
+            view = replace(self._view, scale=self._view.scale * growth)
             device = (image.width(), image.height())
             on = replace(view, scale=view.scale * ratio)
             scene = replace(self._scene, buffers={})
-            growth = view.scale / self._view.scale
             ground_YX = self._density(scene, on, device) if self._is_dense else None
             pixels, pad = draw(scene, on, device, self.diameter * growth * ratio, ground_YX=ground_YX)
             painter = QPainter(image)
@@ -879,8 +917,14 @@ def filled(path: QPainterPath, box: QRectF, scale: float) -> NDArray[np.bool_]:
     return rows[:, :width] > 0
 
 
-def density_colours(counts_YX: NDArray[np.float32], *, has_contours: bool) -> NDArray[np.uint32]:
-    """Return the colours of a density: from the ground over the accent to the colour of text, by its logarithm."""
+def density_colours(counts_YX: NDArray[np.float32], *, has_contours: bool, is_soft: bool = False) -> NDArray[np.uint32]:
+    """Return the colours of a density: from the ground over the accent to the colour of text, by its logarithm.
+
+    Args:
+        counts_YX: points a bin.
+        has_contours: lines where it rises from one band to the next.
+        is_soft: paler, so that points can be told over it.
+    """
     c = theme.colours()
     top = float(counts_YX.max())
     is_any = counts_YX > top * 1e-4
@@ -890,6 +934,8 @@ def density_colours(counts_YX: NDArray[np.float32], *, has_contours: bool) -> ND
     steps = np.linspace(0, 1, 256)
     ramp_K3 = np.stack([np.interp(steps, (0, 0.3, 0.75, 1.15), [s[i] for s in stops]) for i in range(3)], axis=1)
     index_YX = np.clip(level_YX * 255, 0, 255).astype(np.uint8)
+    if is_soft:
+        ramp_K3 = stops[0] + (ramp_K3 - stops[0]) * SOFT
     colours_YX = _packed(ramp_K3)[index_YX]
     if has_contours:
         band_YX = (level_YX * DENSITY_LEVELS).astype(np.int8)

@@ -19,7 +19,7 @@ from psygnal import Signal
 
 from dinoviz import query as queries
 from dinoviz.choices import Choices, restored
-from dinoviz.features import SetRow, likeness_to, read_sets
+from dinoviz.features import SetRow, clusters_at, likeness_to, read_sets
 from dinoviz.jobs import Job
 from dinoviz.query import Known, Query
 from dinoviz.table import Ids, PictureTable, no_ids
@@ -297,7 +297,7 @@ class Session:
         state = self.state
 
         def work() -> Ids:
-            return queries.answer(state.query, state.table, state.marks, _known(state))
+            return queries.answer(state.query, state.table, state.marks, known_of(state))
 
         self._run("query", work, lambda shown: self._set(shown=shown))
 
@@ -307,8 +307,6 @@ class Session:
             return
         if picture != self.state.current:
             self._set(current=picture)
-            if self.state.query.sort == "similarity":
-                self._ask()
 
     def step(self, by: int) -> None:
         """Look at the picture ``by`` places further among those shown."""
@@ -525,9 +523,13 @@ def _read_project(folder: Path) -> _Reading:
         )
 
 
-def _known(state: State) -> Known:
-    """Return what the query looks at beside the table; read only where it does."""
-    likeness: NDArray[np.float32] | None = None
-    if state.query.sort == "similarity" and state.current is not None and state.set_row:
-        likeness = likeness_to(state.current, state.set_row.folder, state.table)
-    return Known(likeness_N=likeness)
+def known_of(state: State, *, with_clusters: bool = False) -> Known:
+    """Return what a query looks at beside the table; read only where this one does, or where it is asked for."""
+    likeness_N: NDArray[np.float32] | None = None
+    clusters_N: NDArray[np.int32] | None = None
+    query, row = state.query, state.set_row
+    if query.sort == "similarity" and query.like is not None and row:
+        likeness_N = likeness_to(query.like, row.folder, state.table)
+    if row and (query.clusters or with_clusters):
+        clusters_N = clusters_at(row.folder, state.table)
+    return Known(likeness_N=likeness_N, clusters_N=clusters_N)

@@ -29,10 +29,10 @@ PRIORITY_BITS, CODE_BITS = 22, 8
 FAINT, PLAIN, CHOSEN = 1, 2, 3
 """A pixel is 32 bits: what kind of point it shows, 0 for none; the lot it drew, the higher lies on top; its colour."""
 SMOOTH_WRITES = 300_000  # pixels written one by one up to which discs are smooth while the view moves: 6 ms
-SMOOTH_WRITES_AT_REST = 3_000_000
+SMOOTH_WRITES_AT_REST = 700_000
 PHASES = 4  # places within a pixel, along each side, for which a disc is drawn beforehand
 CHOSEN_GROWTH = 1.2  # of a chosen point's diameter
-RIM_PX = 1.0  # of a chosen point, at one device pixel a point
+RIM_PX = 0.8  # of a chosen point, at one device pixel a point
 LATTICE = 40  # cells a side in which the densest place of a group is looked for
 BLUR_PASSES = 3  # of a box, which come near to a Gaussian; Wells 1986
 

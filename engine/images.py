@@ -367,6 +367,39 @@ def upright_size(path: Path) -> tuple[int, int]:
     return (cols, rows) if is_swapped else (rows, cols)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """When and with what a picture was taken, as its EXIF says; empty where it does not."""
+
+    taken: str = ""
+    camera: str = ""
+
+
+def shot(path: Path) -> Shot:
+    """Return when (2026-05-17 14:03) and with what a picture was taken; reads no pixels, and damaged EXIF is none.
+
+    Raises:
+        UnreadablePicture: the file cannot be opened as a picture.
+    """
+    _ignore_pillow_warnings()
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_formats()) as picture:
+            exif = picture.getexif()
+            details = exif.get_ifd(ExifTags.IFD.Exif)
+    except DECODER_ERRORS as error:
+        raise UnreadablePicture(_problem(error, path)) from error
+    taken = re.match(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d)", _text(details.get(ExifTags.Base.DateTimeOriginal)))
+    maker, model = _text(exif.get(ExifTags.Base.Make)), _text(exif.get(ExifTags.Base.Model))
+    return Shot(
+        taken="{}-{}-{} {}".format(*taken.groups()) if taken else "",
+        camera=model if model.startswith(maker.split(" ")[0]) else f"{maker} {model}".strip(),
+    )
+
+
+def _text(value: object) -> str:
+    return value.strip("\0 ") if isinstance(value, str) else ""
+
+
 def _decode(path: Path, at_least: int | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Return the upright pixels, and the upright (rows, cols) that a decode in full has."""
     _ignore_pillow_warnings()

@@ -248,9 +248,14 @@ class Project:
                 return number, folder
 
     def set_run_state(self, run: Path, state: str) -> None:
-        """Record how a run ended: finished, stopped or failed."""
+        """Record how a run ended: finished, stopped or failed; deleted keeps only its number taken."""
         with self._writing():
             self._database.execute("UPDATE runs SET state = ? WHERE id = ?", (state, int(run.name)))
+
+    def name_run(self, run: Path, about: str) -> None:
+        """Call a run something else."""
+        with self._writing():
+            self._database.execute("UPDATE runs SET about = ? WHERE id = ?", (about, int(run.name)))
 
     def paths(self) -> dict[int, str]:
         """Return the path of every picture by its id, relative to the folder of pictures."""
@@ -295,8 +300,10 @@ class Project:
         return int(self._database.execute("SELECT count(*) FROM images").fetchone()[0])
 
     def runs(self) -> list[tuple[int, float, str, str]]:
-        """Return number, time of the start, state and subject of every run."""
-        return self._database.execute("SELECT id, started, state, about FROM runs ORDER BY id").fetchall()
+        """Return number, time of the start, state and subject of every run but those whose folders were deleted."""
+        return self._database.execute(
+            "SELECT id, started, state, about FROM runs WHERE state != 'deleted' ORDER BY id"
+        ).fetchall()
 
     def run_folder(self, number: int) -> Path:
         """Return the folder of a run."""
@@ -357,6 +364,36 @@ _SELECT = (
     "SELECT id, path, size, mtime_ns, hash, height, width, "
     "coalesce((SELECT c.label FROM corrections c WHERE c.id = images.id), label), split, problem FROM images"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What a look at a project's catalogue tells: where its pictures are, how many are readable, and some of them."""
+
+    pictures_folder: Path
+    n_pictures: int
+    some: tuple[str, ...]
+
+
+def glance_at(folder: Path, n: int) -> Glance | None:
+    """Return what is in a project, with ``n`` pictures spread over it; None where there is none that can be read.
+
+    Nothing is written, so that a project of an older version stays as it is.
+    """
+    query = "SELECT path FROM images WHERE problem IS NULL AND id >= ? ORDER BY id LIMIT 1"
+    catalogue = (folder / _CATALOGUE).absolute()
+    try:
+        if not catalogue.is_file():
+            return None
+        with contextlib.closing(sqlite3.connect(f"{catalogue.as_uri()}?mode=ro", uri=True)) as database:
+            (kept,) = database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
+            count, last = database.execute("SELECT count(*), max(id) FROM images WHERE problem IS NULL").fetchone()
+            places = [1 + part * (last or 0) // n for part in range(n)]
+            found = [row[0] for place in places if (row := database.execute(query, (place,)).fetchone())]
+    except (OSError, sqlite3.Error, TypeError):
+        return None
+    some = tuple(dict.fromkeys(map(_name, found)))
+    return Glance(pictures_folder=pictures_folder_of(folder, _name(kept)), n_pictures=count, some=some)
 
 
 def _picture(row: Sequence[Any]) -> Picture:

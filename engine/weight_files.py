@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.catalogue import WEIGHT_SUFFIXES, ResNetShape, Shape, VitShape
 from engine.facts import DESCRIPTION, LENGTH_BYTES, MOST_HEADER_BYTES, start_shape
+from engine.store import write_atomically
 
 LEDGER = "ledger.json"
 PART = ".part"
@@ -102,6 +103,14 @@ def recorded_sha256(path: Path) -> str:
     """Return the digest that the ledger has of a kept file; empty where it has none."""
     recorded = _json(path.with_name(LEDGER)).get(path.name)
     return str(recorded.get("sha256", "")) if isinstance(recorded, dict) else ""
+
+
+def forget(path: Path) -> None:
+    """Take a kept file out of the ledger, because it is about to be replaced or deleted on purpose."""
+    ledger = _json(path.with_name(LEDGER))
+    if ledger.pop(path.name, None):
+        encoded = json.dumps(ledger, indent=1, sort_keys=True).encode()
+        write_atomically(path.with_name(LEDGER), lambda file: file.write(encoded))
 
 
 def n_parameters(path: Path) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 PACKAGE = "@phosphor-icons/core@2.1.1"
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ROOT / "packaging" / "icons.txt"
+OURS = "dinoviz.svg"
 ARROWS = {"light": "#5A6270", "dark": "#A0A8B5"}
 """``muted`` of ``dinoviz.theme``: a style sheet takes an arrow from a file, and cannot colour it."""
 TARGET = ROOT / "resources" / "icons"
@@ -44,7 +45,8 @@ def _copy(package: Path) -> int:
     unknown = [name for name, source in sources.items() if not source.exists()]
     TARGET.mkdir(parents=True, exist_ok=True)
     for old in TARGET.glob("*.svg"):
-        old.unlink()
+        if old.name != OURS:
+            old.unlink()
     for name, source in sources.items():
         if name not in unknown:
             shutil.copyfile(source, TARGET / f"{name}.svg")

@@ -14,7 +14,8 @@ from engine.commands.arguments import add_set
 from engine.commands.listing import Gallery, made_folder, named_in_words
 from engine.errors import BadRecipe
 from engine.finding.charts import Strip, colours_by_size, exemplar_sheet
-from engine.finding.clusters import CANDIDATES, EXEMPLARS, METHODS, SMALLEST, Clusters, make_clusters
+from engine.finding.cluster_files import METHODS, Clusters
+from engine.finding.clusters import CANDIDATES, EXEMPLARS, SMALLEST, make_clusters
 from engine.machine import wait_without_spinning
 from engine.project import Project
 from engine.protocol import Made, Tell

@@ -23,10 +23,10 @@ from engine.finding.charts import (
     thumbnail_chart,
     thumbnail_side,
 )
-from engine.finding.class_maps import ClassMap, make_class_map
-from engine.finding.clusters import METHODS as CLUSTER_METHODS
-from engine.finding.clusters import read_clusters
-from engine.finding.faithfulness import K
+from engine.finding.class_map_files import ClassMap
+from engine.finding.class_maps import make_class_map
+from engine.finding.cluster_files import METHODS as CLUSTER_METHODS
+from engine.finding.cluster_files import read_clusters
 from engine.finding.labels import label_codes
 from engine.machine import peak_memory_bytes, usable_cores, wait_without_spinning
 from engine.project import Project
@@ -337,7 +337,7 @@ def _facts_in_words(about: map_files.MapAbout) -> list[str]:
         facts += [f"{about.shares[0]:.1%} and {about.shares[1]:.1%} of the variance"]
     if measures:
         facts += [
-            f"{measures.neighbours_kept:.0%} of {K} neighbours kept",
+            f"{measures.neighbours_kept:.0%} of {map_files.K} neighbours kept",
             f"trustworthiness {measures.trustworthiness:.3f}",
         ]
         if measures.label_agreement is not None:

@@ -24,7 +24,7 @@ from engine.errors import BadInput, BadRecipe
 from engine.facts import Machine
 from engine.machine import find_device
 from engine.project import Picture, Project
-from engine.protocol import Noticed, Tell
+from engine.protocol import Made, Noticed, Tell
 from engine.recipes import Plan, Recipe
 from engine.training.checkpoint import newest
 from engine.training.pictures import PictureList, fingerprint
@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         pictures = of_run(folder, scan_into(project, tell).readable)
         if arguments.fork:
             folder, plan = _fork(project, folder, recipe, pictures, machine)
+            tell(Made(what="run", path=str(folder)))
             tell(Noticed(level="info", text=f"New run {folder}\n{plan_in_words(plan, recipe.asked)}"))
         else:
             _refuse_changes(folder, recipe, pictures)

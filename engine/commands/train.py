@@ -22,7 +22,7 @@ from engine.commands.scanning import open_project, scan_into
 from engine.estimates import estimate
 from engine.machine import find_device
 from engine.models.weights import load_backbone
-from engine.protocol import Noticed, Tell
+from engine.protocol import Made, Noticed, Tell
 from engine.recipes import AUTO, Recipe
 from engine.run_files import newest_speed
 
@@ -77,5 +77,6 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
             )
         tell(Noticed(level="info", text=plan_in_words(plan, recipe.asked)))
         folder = new_run(project, plan, pictures, is_part=arguments.only is not None)
+        tell(Made(what="run", path=str(folder)))
         decide(str(folder))
         return lead(project, folder, plan, tell)

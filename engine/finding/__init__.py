@@ -12,7 +12,7 @@
     oddities    pictures apart from all others, doubtful labels, typical pictures
     projections  principal components, t-SNE and UMAP: arrays in, arrays out
     faithfulness  how much of the features' neighbourhoods a map keeps
-    map_files   maps as they are kept
+    map_files   maps as they are kept; cluster_files and class_map_files likewise: light enough for the window
     aligning    maps laid on each other, and what moved
     maps        maps of all pictures: made, and gone on with
     placing     new pictures added to a map

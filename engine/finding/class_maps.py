@@ -1,10 +1,6 @@
-"""The map of a set's classes, one position a class, as in appendix H of DINO's paper.
+"""Makes the map of a set's classes, one position a class, as in appendix H of DINO's paper.
 
-    sets/0001/
-      map-classes.npy    (C, 2) float32
-      map-classes.json   names, counts, exemplars and how it was made
-
-Both are the old ones or the new ones: see `engine.records.write_together`.
+`engine.finding.class_map_files` keeps it.
 
 Letters after a name are its axes:
     N rows of the set · L rows with a label · B rows of a block · C classes · D width of a vector · K components ·
@@ -12,89 +8,27 @@ Letters after a name are its axes:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadInput, BadRecipe
 from engine.finding.aligning import lay_onto
+from engine.finding.class_map_files import ClassMap, ClassMapAbout, keep_class_map, kept_class_map
 from engine.finding.labels import key_with_labels, label_codes
 from engine.finding.maps import clamped
 from engine.finding.projections import NEIGHBOURS_PER_PERPLEXITY, Tsne, affinities, start_of_tsne
 from engine.finding.vectors import BLOCK_BYTES
 from engine.protocol import Tell
-from engine.records import read_together, write_together
 from engine.sets import FeatureSet
 from engine.store import sole_writer
 from engine.timing import Pace
-
-RECORD, POSITIONS = "map-classes.json", "map-classes.npy"
-REMAKE = "engine map PROJECT --classes"
 
 COMPONENTS, PERPLEXITY, RATE, STEPS = 30, 20.0, 200.0, 5000
 """DINO, Caron et al. 2021, appendix H. The learning rate is as openTSNE counts it."""
 EARLY = 250  # exaggerated steps among them; openTSNE's default
 BLOCK = 250  # steps between two looks at Stop
 LEAST = 4  # classes that can be laid out by their neighbours
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassMapAbout:
-    """How a map of classes was made.
-
-    Args:
-        made_from: key of the set and of the labels.
-        names: of the classes, in the order of the positions.
-        counts: pictures of each.
-        nearest: id of the picture nearest to each class' mean.
-        perplexity: of t-SNE.
-        components: principal components of the means that count.
-        steps: that were asked for.
-        step: the one it was stopped at, or the last.
-        seed: of the start.
-        divergence: Kullback-Leibler.
-    """
-
-    made_from: str
-    names: tuple[str, ...]
-    counts: tuple[int, ...]
-    nearest: tuple[int, ...]
-    perplexity: float
-    components: int
-    steps: int
-    step: int
-    seed: int
-    divergence: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassMap:
-    """A map of classes: ``positions_C2`` float32, in the order of ``about.names``."""
-
-    about: ClassMapAbout
-    positions_C2: NDArray[np.float32]
-
-
-def read_class_map(features: FeatureSet, labels: Mapping[int, str]) -> ClassMap:
-    """Open the map of classes of a set: for the window.
-
-    Raises:
-        BadInput: there is none, or it is of other features or labels than now.
-    """
-    found = _kept(features)
-    if found is None:
-        raise features.lacking("map of classes", REMAKE)
-    if found.about.made_from != key_with_labels(features, labels):
-        raise BadInput("The map of classes is out of date: pictures or labels changed.", f"Make it again: {REMAKE}")
-    return found
-
-
-def _kept(features: FeatureSet) -> ClassMap | None:
-    found = read_together(features.folder / RECORD, ClassMapAbout, [features.folder / POSITIONS])
-    if found is None or len(found[1][0]) != len(found[0].names):
-        return None
-    return ClassMap(found[0], *found[1])
 
 
 def make_class_map(
@@ -156,21 +90,16 @@ def make_class_map(
             seed=seed,
             divergence=divergence,
         )
-        return _keep(features, about, _onto_the_last(features, names, positions_C2))
+        return keep_class_map(features, about, _onto_the_last(features, names, positions_C2))
 
 
 def _onto_the_last(features: FeatureSet, names: list[str], positions_C2: NDArray[np.float64]) -> NDArray[np.float32]:
     """Turn the map to lie on the one that is there, by the classes that both have."""
-    before = _kept(features)
+    before = kept_class_map(features)
     places = {name: place for place, name in enumerate(before.about.names)} if before else {}
     ours = np.array([place for place, name in enumerate(names) if name in places], np.intp)
     theirs = np.array([places[name] for name in names if name in places], np.intp)
     return lay_onto(positions_C2, ours, before.positions_C2[theirs] if before else np.empty((0, 2)))
-
-
-def _keep(features: FeatureSet, about: ClassMapAbout, positions_C2: NDArray[np.float32]) -> ClassMap:
-    write_together(features.folder / RECORD, about, {features.folder / POSITIONS: positions_C2})
-    return ClassMap(about, positions_C2)
 
 
 def _class_means(

@@ -1,10 +1,4 @@
-"""Groups of pictures that are alike, found without labels, kept beside the features.
-
-    sets/0001/
-      clusters-kmeans.npy    (N,) int32, number of each picture's cluster, -1 for none
-      clusters-kmeans.json   sizes, exemplars and how they were made
-
-Both are the old ones or the new ones: see `engine.records.write_together`.
+"""Finds groups of pictures that are alike, without labels; `engine.finding.cluster_files` keeps them.
 
 K-means puts every picture into one of K clusters. HDBSCAN finds out itself how many there are and leaves out pictures
 between them. Both see the features brought to length 1, in their first 50 principal components. Clusters are numbered
@@ -16,22 +10,18 @@ Letters after a name are its axes:
 
 import contextlib
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadInput, BadRecipe
+from engine.finding.cluster_files import Cluster, Clusters, ClustersAbout, Method, keep_clusters
 from engine.finding.faiss_files import one_thread
 from engine.finding.projections import principal_components, projected
 from engine.protocol import Noticed, Tell
-from engine.records import read_together, write_together
 from engine.sets import FeatureSet
 from engine.store import sole_writer
 from engine.timing import Pace
-
-Method = Literal["kmeans", "hdbscan"]
-METHODS: tuple[Method, ...] = get_args(Method)
 
 COMPONENTS = 50  # HDBSCAN finds nothing in many more; its documentation advises some 50 at most
 CANDIDATES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100)
@@ -45,65 +35,6 @@ MOST_FOR_HDBSCAN = 20_000  # pictures; its time grows with their square: half a 
 SMALLEST_SHARE, SMALLEST = 0.005, 5  # of the pictures: what HDBSCAN counts as a cluster
 EXEMPLARS = 12  # of each cluster: half of them nearest to the centre, half spread over it
 SPREAD_AMONG = 2000  # pictures of a cluster from which spread ones are chosen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """One cluster: how many pictures, ids of the nearest to its centre and of some spread over it."""
-
-    size: int
-    nearest: tuple[int, ...]
-    spread: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClustersAbout:
-    """How clusters were made.
-
-    Args:
-        made_from: key of the set.
-        method: kmeans or hdbscan.
-        seed: of all that is drawn.
-        asked: number of clusters that was asked for, 0 where it was left open.
-        smallest: pictures that make a cluster, of HDBSCAN.
-        scores: silhouette of each number of clusters that was tried, of k-means.
-        n_left_out: pictures in no cluster.
-        n_sample: pictures by which the clusters were found; the others went to the nearest.
-        clusters: from the largest on.
-    """
-
-    made_from: str
-    method: Method
-    seed: int
-    asked: int
-    smallest: int = 0
-    scores: tuple[tuple[int, float], ...] = ()
-    n_left_out: int = 0
-    n_sample: int = 0
-    clusters: tuple[Cluster, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Clusters:
-    """Clusters as they are kept; ``numbers_N`` int32, -1 for none."""
-
-    about: ClustersAbout
-    numbers_N: NDArray[np.int32]
-
-
-def read_clusters(features: FeatureSet, method: Method) -> Clusters:
-    """Open the clusters of a set.
-
-    Raises:
-        BadInput: there are none, or they are of other features than the set holds now.
-    """
-    what, remake = f"clustering by {method}", f"engine clusters PROJECT --method {method}"
-    features.made(f"clusters-{method}.json", ClustersAbout, what, remake)
-    name = f"clusters-{method}"
-    found = read_together(features.folder / f"{name}.json", ClustersAbout, [features.folder / f"{name}.npy"])
-    if found is None or len(found[1][0]) != len(features):
-        raise features.lacking(what, remake)
-    return Clusters(found[0], *found[1])
 
 
 def make_clusters(
@@ -137,7 +68,7 @@ def make_clusters(
         about, numbers_S = _made(features, rows_S, method, number, smallest, seed, tell)
         numbers_N = np.full(len(features), -1, np.int32)
         numbers_N[rows_S] = numbers_S
-        return _keep(features, about, numbers_N)
+        return keep_clusters(features, about, numbers_N)
 
 
 def _made(
@@ -182,12 +113,6 @@ def _settled(n: int, number: int | None, smallest: int | None) -> int:
     if not 2 <= smallest <= n // 2:
         raise BadRecipe(f"A cluster of {smallest} pictures or more cannot be had.", f"2 to {n // 2:,}.")
     return smallest
-
-
-def _keep(features: FeatureSet, about: ClustersAbout, numbers_N: NDArray[np.int32]) -> Clusters:
-    name = f"clusters-{about.method}"
-    write_together(features.folder / f"{name}.json", about, {features.folder / f"{name}.npy": numbers_N})
-    return Clusters(about, numbers_N)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

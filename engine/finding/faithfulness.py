@@ -4,37 +4,17 @@ Letters after a name are its axes:
     S rows that are on the map · Q rows of the sample · k neighbours · D width of a vector · 2 the plane
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.finding.map_files import Faithfulness, K
 from engine.finding.projections import nearest_among
 from engine.finding.vectors import unit_blocks, without_self
 
-K = 10
 SAMPLE, SAMPLE_OF_MANY, MANY = 1000, 300, 200_000
 LABEL_SAMPLE = 5000
-"""Neighbours that count; pictures measured, fewer of many pictures as each is compared to all; and for labels."""
+"""Pictures measured, fewer of many pictures as each is compared to all; and for labels."""
 TOLERANCE = 1e-6  # of likeness: two orders of the same sums differ by so much
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faithfulness:
-    """What a map keeps, each of 0 to 1.
-
-    Args:
-        neighbours_kept: share of the ``K`` nearest by features that are among the ``K`` nearest on the map.
-        trustworthiness: 1 where no neighbour on the map is a stranger by features; Venna and Kaski 2001.
-        label_agreement: share of pictures whose label is that of most of their ``K`` nearest on the map; None without
-            labels.
-        n: pictures measured.
-    """
-
-    neighbours_kept: float
-    trustworthiness: float
-    label_agreement: float | None
-    n: int
 
 
 def faithfulness(

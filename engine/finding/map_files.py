@@ -4,8 +4,10 @@
       map-tsne.npy         (N, 2) float32, one row a picture; NaN where it was not seen
       map-tsne.rows.npy    which picture of what contents each row was when the map was made
       map-tsne.json        how it was made, and digests of the two others
+      map-tsne.part.npy    while it is being made: the positions so far, for those who watch
 
-All three are the old ones or the new ones, whatever cuts the writing off: see `engine.records.write_together`.
+The first three are the old ones or the new ones, whatever cuts the writing off: see `engine.records.write_together`.
+Nothing here loads what makes maps, so that the window can read them.
 
 Letters after a name are its axes:
     N rows of the set · S rows that are on the map · 2 the plane
@@ -21,13 +23,31 @@ from numpy.typing import NDArray
 
 from engine.catalogue import MAP_METHODS
 from engine.errors import BadInput, Diverged
-from engine.finding.faithfulness import Faithfulness
 from engine.records import read_together, write_together
 from engine.sets import FeatureSet
 
 Method = Literal["tsne", "umap", "pca"]
 
+K = 10  # neighbours that count in the measures of a map
 MAP_ROW = np.dtype([("id", "<i8"), ("hash", "<u8", (2,))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faithfulness:
+    """What a map keeps, each of 0 to 1.
+
+    Args:
+        neighbours_kept: share of the ``K`` nearest by features that are among the ``K`` nearest on the map.
+        trustworthiness: 1 where no neighbour on the map is a stranger by features; Venna and Kaski 2001.
+        label_agreement: share of pictures whose label is that of most of their ``K`` nearest on the map; None without
+            labels.
+        n: pictures measured.
+    """
+
+    neighbours_kept: float
+    trustworthiness: float
+    label_agreement: float | None
+    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +113,14 @@ class PictureMap:
     def is_on_N(self) -> NDArray[np.bool_]:
         """True where a picture lies on the map."""
         return ~np.isnan(self.positions_N2[:, 0])
+
+
+def so_far_path(folder: Path) -> Path:
+    """Return where the positions of a t-SNE so far are while it is being made, one row a picture of the set.
+
+    The file is always whole; it is replaced about once a second, and gone when the map is kept.
+    """
+    return folder / "map-tsne.part.npy"
 
 
 def read_map(features: FeatureSet, method: Method) -> PictureMap:

@@ -3,7 +3,6 @@
 Beside a map as `engine.finding.map_files` keeps it there are:
 
     sets/0001/
-      map-tsne.part.npy    while it is being made: the positions so far, for those who watch
       map-tsne.state.npz   all that the next step depends on; kept when stopped, so that it can be gone on with
 
 A map turns and shifts to lie on the one before it. Needs the table of neighbours (``engine.finding.index``) but for
@@ -29,7 +28,7 @@ from engine.catalogue import MAP_METHODS
 from engine.errors import BadInput, BadRecipe, Stopped
 from engine.finding.aligning import laid_onto
 from engine.finding.faithfulness import faithfulness
-from engine.finding.map_files import MapAbout, MapPlan, Method, PictureMap, check_finite, keep_map, spread
+from engine.finding.map_files import MapAbout, MapPlan, Method, PictureMap, check_finite, keep_map, so_far_path, spread
 from engine.finding.neighbours import NeighbourTable
 from engine.finding.projections import (
     NEIGHBOURS_PER_PERPLEXITY,
@@ -265,7 +264,7 @@ def _tsne(work: _Work, scores_S2: NDArray[np.float32]) -> tuple[NDArray[np.float
         if is_over or time.monotonic() - saved_at >= SAVE_EVERY_S:
             _save_state(features, tsne.state, divergence, key)
             so_far_S2 = work.turned(tsne.state.positions_S2)
-            write_array(features.folder / "map-tsne.part.npy", spread(features, work.rows_S, so_far_S2))
+            write_array(so_far_path(features.folder), spread(features, work.rows_S, so_far_S2))
             saved_at = time.monotonic()
         pace.reached(tsne.step, f"divergence {divergence:.3f}")
         if is_over:
@@ -321,6 +320,6 @@ def _begun(features: FeatureSet, key: str) -> tuple[TsneState, float] | None:
 def _clear(features: FeatureSet, plan: MapPlan, *, is_stopped: bool) -> None:
     """Take away what was for the making; the state stays where there is more to do."""
     if plan.method == "tsne":
-        (features.folder / "map-tsne.part.npy").unlink(missing_ok=True)
+        so_far_path(features.folder).unlink(missing_ok=True)
         if not is_stopped:
             _state_path(features).unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from engine.catalogue import BUNDLED, WEIGHT_SUFFIXES, WEIGHTS
 from engine.errors import BadInput, BadWeights, DiskFull, DownloadFailed
 from engine.facts import models_folder
 from engine.store import is_full, write_atomically
+from engine.weight_files import LEDGER
 
 Tell = Callable[[int, int], None]
 """Is told how many bytes are here and how many there will be, 0 while that is unknown."""
@@ -34,7 +35,6 @@ ATTEMPTS = 5
 """Without progress; a broken connection that brought something does not count."""
 PAUSE_S = 0.25
 """Before the second attempt; doubles."""
-LEDGER = "ledger.json"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -266,15 +266,6 @@ def _check_or_record(name: str, path: Path, address: str) -> str:
             encoded = json.dumps(ledger, indent=1, sort_keys=True).encode()
             write_atomically(ledger_path, lambda file: file.write(encoded))
     return found
-
-
-def forget(path: Path) -> None:
-    """Take a file of the cache out of the ledger, because it is about to be replaced on purpose."""
-    ledger_path = path.with_name(LEDGER)
-    ledger = _read_json(ledger_path)
-    if isinstance(ledger, dict) and ledger.pop(path.name, None):
-        encoded = json.dumps(ledger, indent=1, sort_keys=True).encode()
-        write_atomically(ledger_path, lambda file: file.write(encoded))
 
 
 def _read_json(path: Path) -> object:

@@ -37,13 +37,13 @@ from engine.models.downloads import (
     check_name,
     check_recorded,
     fetch,
-    forget,
     sha256_of,
 )
 from engine.models.layouts import Colour, Layout, Role, Tensors
 from engine.models.tensor_files import ARGUMENTS, TensorFile, open_tensors, read_contents, write_tensors
 from engine.provenance import Provenance, of_model
 from engine.store import write_atomically
+from engine.weight_files import forget
 
 __all__ = [
     "Backbone",

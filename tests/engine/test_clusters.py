@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from engine.errors import BadInput, BadRecipe, Busy, DiskFull
-from engine.finding import clusters
-from engine.finding.clusters import EXEMPLARS, Method, make_clusters, read_clusters
+from engine.finding import cluster_files, clusters
+from engine.finding.cluster_files import Method, read_clusters
+from engine.finding.clusters import EXEMPLARS, make_clusters
 from engine.protocol import Noticed
 from engine.sets import FeatureSet
 from engine.store import sole_writer
@@ -61,7 +62,7 @@ def test_clusters_are_numbered_from_the_largest_on(tmp_path: Path) -> None:
     assert found.numbers_N[groups == 1].tolist() == [0] * 70
 
 
-@pytest.mark.parametrize("method", clusters.METHODS)
+@pytest.mark.parametrize("method", cluster_files.METHODS)
 def test_exemplars_are_of_their_cluster_and_none_comes_twice(features: FeatureSet, method: Method) -> None:
     found = make_clusters(features, method, quiet)
     for number, cluster in enumerate(found.about.clusters):
@@ -79,7 +80,7 @@ def test_the_nearest_exemplars_are_nearer_to_the_centre_than_the_others(features
     assert set(found.about.clusters[0].nearest) == set(expected.tolist())
 
 
-@pytest.mark.parametrize("method", clusters.METHODS)
+@pytest.mark.parametrize("method", cluster_files.METHODS)
 def test_the_same_seed_gives_the_same_clusters(features: FeatureSet, method: Method) -> None:
     first = make_clusters(features, method, quiet, seed=3)
     again = make_clusters(features, method, quiet, seed=3)

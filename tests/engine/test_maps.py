@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from engine.catalogue import MAP_METHODS
 from engine.errors import BadInput, BadRecipe, Busy, DiskFull, Diverged, Stopped
 from engine.finding import aligning, map_files, maps, placing
-from engine.finding.class_maps import make_class_map, read_class_map
-from engine.finding.faithfulness import K, faithfulness
+from engine.finding.class_map_files import read_class_map
+from engine.finding.class_maps import make_class_map
+from engine.finding.faithfulness import faithfulness
 from engine.finding.labels import label_codes
 from engine.finding.projections import affinities, nearest_among, place_among, principal_components, projected
 from engine.protocol import Noticed, Progress
@@ -423,7 +424,7 @@ def test_the_measures_are_those_of_scikit_learn(features: FeatureSet) -> None:
     positions = np.random.default_rng(0).normal(size=(N, 2)).astype(np.float32)
     found = faithfulness(features.vectors_ND, np.arange(N), positions, None)
     assert found is not None
-    expected = trustworthiness(features.vectors_ND, positions, n_neighbors=K, metric="cosine")
+    expected = trustworthiness(features.vectors_ND, positions, n_neighbors=map_files.K, metric="cosine")
     assert found.trustworthiness == pytest.approx(expected, abs=1e-3)
     assert found.label_agreement is None
     unit = features.vectors_ND / np.linalg.norm(features.vectors_ND, axis=1, keepdims=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BadInput, Busy, DiskFull, UserError
-from engine.project import Picture, Project, default_folder
+from engine.project import Picture, Project, default_folder, glance_at
 from engine.sets import model_at_home
 from tests.makers import write_photos
 
@@ -166,3 +166,28 @@ def test_a_run_of_another_project_that_is_there_stays_its_own(tmp_path):
         (tmp_path / f"{name}.dinoviz/runs/0001").mkdir(parents=True)
     other = str(tmp_path / "b.dinoviz/runs/0001")
     assert model_at_home(other, tmp_path / "a.dinoviz") == other
+
+
+def test_a_glance_tells_what_is_in_a_project_and_writes_nothing(tmp_path):
+    write_photos(tmp_path / "photos", 2)
+    folder = tmp_path / "photos.dinoviz"
+    with Project.at(folder, pictures=tmp_path / "photos") as project:
+        project.record([picture(f"{i}.jpg") for i in range(9)] + [picture("z.jpg", problem="cut off")])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    glance = glance_at(folder, 3)
+    assert glance.n_pictures == 9 and glance.pictures_folder == tmp_path / "photos"
+    assert glance.some == ("0.jpg", "3.jpg", "6.jpg")
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database" * 1000])
+def test_a_glance_at_no_project_tells_nothing(tmp_path, content):
+    if content is not None:
+        (tmp_path / "project.sqlite").write_bytes(content)
+    assert glance_at(tmp_path, 3) is None
+
+
+def test_a_glance_at_an_empty_project_names_no_picture(tmp_path, folder):
+    with Project.at(tmp_path / "photos.dinoviz", pictures=folder):
+        pass
+    assert glance_at(tmp_path / "photos.dinoviz", 4).some == ()
