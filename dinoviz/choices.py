@@ -10,9 +10,15 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryChoices:
-    """Library: size of a picture in the grid, px."""
+    """Library.
 
-    side_px: int = 148
+    Args:
+        side_px: of a picture in the grid.
+        caption: under it: by the order (auto), name, label or none.
+    """
+
+    side_px: int = 160
+    caption: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,7 @@ class LookChoices:
         is_together: colours or likeness of all selected pictures, by one basis.
         style: as in ``questions.Colours``.
         foreground: the same.
+        is_flipped: the same.
         most: matches.
         least: least cosine of a match.
         other_model: backbone of the second canvas; empty for one canvas.
@@ -60,6 +67,7 @@ class LookChoices:
     is_together: bool = False
     style: str = "dinov2"
     foreground: str = "auto"
+    is_flipped: bool = False
     most: int = 30
     least: float = 0.0
     other_model: str = ""
@@ -128,7 +136,29 @@ class MapChoices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainChoices:
-    """Train."""
+    """Train.
+
+    Args:
+        page: number of the run that is looked at; 0 for the run that is being prepared.
+        texts: what was typed into the form, as (field, text).
+        scope: what to train on: the folder, the selection, or what is shown.
+        tab: part of a run's page: curves, pictures, settings or log.
+        axis: of the curves: step, pictures or time.
+        smoothing: measurements that a point of a curve is the mean of.
+        compared: numbers of the runs drawn over the one that is looked at.
+        probe_kind: what lies over the probe pictures: attention, mask or colours.
+        is_before_after: a divider shows the first step beside the chosen one.
+    """
+
+    page: int = 0
+    texts: tuple[tuple[str, str], ...] = ()
+    scope: str = "folder"
+    tab: str = "curves"
+    axis: str = "step"
+    smoothing: int = 5
+    compared: tuple[int, ...] = ()
+    probe_kind: str = "attention"
+    is_before_after: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,6 +167,12 @@ class Segmented(QFrame):
         if value in self._buttons:
             self._buttons[value].setChecked(True)
 
+    def set_text(self, value: Any, text: str) -> None:
+        """Name one of them anew."""
+        if self._buttons[value].text() != text:
+            self._buttons[value].setText(text)
+            self._buttons[value].setAccessibleName(text)
+
     def set_tip(self, value: Any, tip: str) -> None:
         """Say more about one of them."""
         self._buttons[value].setToolTip(tip)

@@ -1,4 +1,4 @@
-"""What training would see of some pictures: the boxes of the crops on each, and the crops as they are given to the network.
+"""What training would see of some pictures: the boxes of the crops on each, and the crops as the network gets them.
 
 The crops are drawn and rendered by the engine, by the functions that training draws them by; here they are painted.
 
@@ -228,8 +228,8 @@ class CropPreview(QWidget):
         column.addWidget(
             label(
                 tr(
-                    "Of every picture two large crops (blue) and several small ones (orange). The teacher sees the large "
-                    "ones, the student all; it must answer alike for all of them."
+                    "Of every picture two large crops (blue) and several small ones (orange). The teacher sees the "
+                    "large ones, the student all; it must answer alike for all of them."
                 ),
                 "small",
                 wraps=True,

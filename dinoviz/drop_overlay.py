@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from PySide6.QtCore import QEvent, QMimeData, QObject, QRectF, Qt, QUrl, Signal
+from PySide6.QtCore import QEvent, QMimeData, QObject, QRectF, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import (
     QDragEnterEvent,
     QDragLeaveEvent,
@@ -37,6 +38,8 @@ DASHES = (4.0, 3.0)
 ICON_PX = 36
 CARD_PX = 460
 SLOT = "drop"
+TAKE_OVER_MS = 50
+"""In which Qt tells the overlay of a drag that left the window for it; it does so before it does anything else."""
 
 _ICONS: dict[Kind, str] = {
     "open-folder": "folder-open",
@@ -98,7 +101,7 @@ class DropOverlay(QWidget):
         self._background, self._here = background, here
         self._intent: Intent | None = None
         self._image = QImage()
-        self._has_let_go = False
+        self._has_let_go = self._has_taken_over = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.setAcceptDrops(True)
         self.setAccessibleName(tr("What a drop will do"))
@@ -134,18 +137,36 @@ class DropOverlay(QWidget):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Begin when a drag comes over the window, and stay as large as it."""
-        if watched is self.parent():
-            if event.type() == QEvent.Type.DragEnter and isinstance(event, QDragEnterEvent):
-                self._begin(event)
-                return True
-            if event.type() == QEvent.Type.Resize and self.isVisible():
-                self.setGeometry(self.parentWidget().rect())
+        if watched is self.parent() and self._heard_by_window(event):
+            return True
         return super().eventFilter(watched, event)
+
+    def _heard_by_window(self, event: QEvent) -> bool:
+        """Take what the window hears before the overlay lies under the mouse; tell whether that was all of it."""
+        match event.type():
+            case QEvent.Type.DragEnter:
+                self._begin(cast(QDragEnterEvent, event))
+            case QEvent.Type.DragMove:
+                self.dragMoveEvent(cast(QDragMoveEvent, event))
+            case QEvent.Type.Drop:
+                self.dropEvent(cast(QDropEvent, event))
+            case QEvent.Type.DragLeave:  # to the overlay, which hears of it at once, or out of the window
+                QTimer.singleShot(TAKE_OVER_MS, self, self._hide_unless_taken_over)
+            case QEvent.Type.Resize:
+                self.setGeometry(self.parentWidget().rect())
+                return False
+            case _:
+                return False
+        return True
+
+    def _hide_unless_taken_over(self) -> None:
+        if not self._has_taken_over and not self._has_let_go:
+            self.hide()
 
     def _begin(self, event: QDragEnterEvent) -> None:
         mime, here = event.mimeData(), self._here()
         dropped = dropped_from(mime)
-        self._intent, self._has_let_go = None, False
+        self._intent, self._has_let_go, self._has_taken_over = None, False, False
         self._draw()
         self.setGeometry(self.parentWidget().rect())
         self.raise_()
@@ -164,6 +185,7 @@ class DropOverlay(QWidget):
         """Take over from the window, which the overlay came to lie on."""
         if not self.isVisible():
             self._begin(event)
+        self._has_taken_over = True
         _accept(event)
 
     def dragMoveEvent(self, event: QDragMoveEvent) -> None:

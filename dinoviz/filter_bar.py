@@ -20,7 +20,7 @@ from PySide6.QtCore import (
     QTimer,
     Signal,
 )
-from PySide6.QtGui import QKeyEvent, QPainter
+from PySide6.QtGui import QKeyEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -28,7 +28,6 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QListView,
     QMenu,
-    QSizePolicy,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -41,18 +40,21 @@ from dinoviz import theme
 from dinoviz.controls import IconButton, button, label
 from dinoviz.desk import Desk
 from dinoviz.facets import FACETS, Facet, Value, chosen, cleared, in_words, is_in_use, toggled, values, without
-from dinoviz.flow import Flow
+from dinoviz.pills import WordPopup
 from dinoviz.session import known_of
 from dinoviz.watching import follow, watch
 from dinoviz.words import counted, tr
 
 TYPING_MS = 200
 """Pause in typing after which the search is made: shorter than one notices, longer than between two letters."""
-SEARCH_PX = 220
-CHIP_PX = 220  # longest text of a chip
+SEARCH_PX = (110, 240)
+CHIP_PX = (72, 260)
+NARROW_PX = 780
+"""A bar this narrow has icons in the place of words where it can."""
 POPUP_PX = (300, 360)
 SEARCHED_FROM = 9
 """A list of so many values has a field to search in."""
+_KEPT = next(facet for facet in FACETS if facet.name == "among")
 _AnyIndex = QModelIndex | QPersistentModelIndex
 _ON = Qt.ItemDataRole.UserRole
 _COUNT = Qt.ItemDataRole.UserRole + 1
@@ -74,6 +76,8 @@ class FilterBar(QFrame):
         watch(self, self._session, ("query", "shown", "table", "marks", "selected", "project"), self._show)
         desk.actions.bind("edit.filter", self._search.setFocus, self._has_project)
         desk.actions.bind("edit.clear_filter", self._clear, self._has_project)
+        desk.actions.bind("selection.keep", self._keep_selection, lambda: len(self._session.state.selected) > 0)
+        desk.actions.bind("selection.recall", lambda: self._open(_KEPT, self._add), self._has_project)
         self._show()
 
     def _build(self) -> None:
@@ -82,7 +86,8 @@ class FilterBar(QFrame):
         self._search.setAccessibleName(tr("Search by name or folder"))
         self._search.setToolTip(tr("Part of the file's name or of its folder's, in upper or lower case."))
         self._search.setClearButtonEnabled(True)
-        self._search.setFixedWidth(SEARCH_PX)
+        self._search.setMinimumWidth(SEARCH_PX[0])
+        self._search.setMaximumWidth(SEARCH_PX[1])
         self._search.textEdited.connect(lambda _text: self._typing.start())
         self._search.returnPressed.connect(self._take_text)
         self._lens = self._search.addAction(
@@ -101,21 +106,17 @@ class FilterBar(QFrame):
         )
         self._count = label("", "muted")
         self._clear_button = button(tr("Clear"), self._clear, kind="quiet", tip=tr("Show all pictures again"))
-        self._chips = QWidget()
-        self._chips_row = Flow(self._chips)
-        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
-        policy.setHeightForWidth(True)
-        self._chips.setSizePolicy(policy)
+        self._chips = _ChipsRow()
         row = QHBoxLayout(self)
-        row.setContentsMargins(theme.SPACE_L - 4, theme.SPACE, theme.SPACE_L - 4, theme.SPACE)
+        row.setContentsMargins(0, 0, theme.SPACE, 0)
         row.setSpacing(theme.SPACE)
-        top = Qt.AlignmentFlag.AlignTop
-        for part in (self._search, self._add, self._only):
-            row.addWidget(part, 0, top)
-            part.setFixedHeight(theme.ROW_PX)
-        row.addWidget(self._chips, 1)
+        row.addWidget(self._search, 1)
+        for part in (self._add, self._only):
+            row.addWidget(part)
+        row.addWidget(self._chips, 2)
         for part in (self._count, self._clear_button):
-            row.addWidget(part, 0, top)
+            row.addWidget(part)
+        for part in (self._search, self._add, self._only, self._clear_button):
             part.setFixedHeight(theme.ROW_PX)
 
     def _facets_menu(self) -> QMenu:
@@ -157,22 +158,23 @@ class FilterBar(QFrame):
         """Have one chip for each facet in use; those that stay are kept, so that none flickers or loses the focus."""
         state = self._session.state
         wanted = {facet.name: facet for facet in FACETS if is_in_use(facet, state.query)}
-        chips = [chip for chip in self._chips.findChildren(Chip) if not chip.is_gone]
-        for chip in chips:
-            if chip.facet.name not in wanted:
-                chip.is_gone = True
-                self._chips_row.removeWidget(chip)
-                chip.hide()
-                chip.deleteLater()
-        there = {chip.facet.name: chip for chip in chips if not chip.is_gone}
+        for name in [name for name in self._chips.chips if name not in wanted]:
+            self._chips.take_out(name)
         for name, facet in wanted.items():
-            if name not in there:
-                chip = there[name] = Chip(facet)
+            if name not in self._chips.chips:
+                chip = Chip(facet)
                 chip.pressed.connect(lambda facet=facet, chip=chip: self._open(facet, chip))
                 chip.removed.connect(lambda facet=facet: self._set(without(facet, self._session.state.query)))
-                self._chips_row.addWidget(chip)
-            there[name].say(in_words(facet, state.query, state.marks))
-        self.updateGeometry()
+                self._chips.put_in(chip)
+            self._chips.chips[name].say(in_words(facet, state.query, state.marks))
+        self._chips.place()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Save room where there is little."""
+        super().resizeEvent(event)
+        style = Qt.ToolButtonStyle
+        is_narrow = self.width() < NARROW_PX
+        self._only.setToolButtonStyle(style.ToolButtonIconOnly if is_narrow else style.ToolButtonTextBesideIcon)
 
     # To the session
 
@@ -192,18 +194,27 @@ class FilterBar(QFrame):
         self._typing.stop()
         self._set(cleared(self._session.state.query))
 
+    def _keep_selection(self) -> None:
+        """Ask for a name for what is selected."""
+        state = self._session.state
+        n = counted(len(state.selected), tr("picture"))
+        popup = WordPopup(tr("Keep {pictures} under a name", pictures=n), state.marks.selections, self)
+        popup.given.connect(self._session.save_selection)
+        popup.open_over(self.window())
+
     def _open(self, facet: Facet, below: QWidget) -> None:
         """Show the values of a facet to choose from."""
         if self._popup is not None:
             self._popup.close()
         self._popup = popup = ValuesPopup(facet, self)
         popup.chosen.connect(lambda value: self._set(toggled(facet, self._session.state.query, value)))
-        popup.destroyed.connect(self._popup_gone)
+        popup.closed.connect(lambda: self._popup_closed(popup))
         self._fill(popup)
         popup.open_below(below)
 
-    def _popup_gone(self) -> None:
-        self._popup = None
+    def _popup_closed(self, popup: "ValuesPopup") -> None:
+        if self._popup is popup:
+            self._popup = None
 
     def _fill(self, popup: "ValuesPopup") -> None:
         state = self._session.state
@@ -221,6 +232,42 @@ class FilterBar(QFrame):
         )
 
 
+class _ChipsRow(QWidget):
+    """Chips side by side in one line; where they have too little room, each gives up some of its words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chips: dict[str, Chip] = {}
+        self.setMinimumHeight(theme.ROW_PX)
+
+    def put_in(self, chip: "Chip") -> None:
+        chip.setParent(self)
+        chip.show()
+        self.chips[chip.facet.name] = chip
+
+    def take_out(self, name: str) -> None:
+        chip = self.chips.pop(name)
+        chip.hide()
+        chip.deleteLater()
+
+    def place(self) -> None:
+        """Give every chip its place, and the widest ones less than they ask for until all fit."""
+        wanted = {name: min(chip.sizeHint().width(), CHIP_PX[1]) for name, chip in self.chips.items()}
+        room = self.width() - theme.SPACE_S * max(0, len(wanted) - 1)
+        most = CHIP_PX[1]
+        while sum(min(width, most) for width in wanted.values()) > room and most > CHIP_PX[0]:
+            most -= 4
+        left = 0
+        for name, chip in self.chips.items():
+            width = min(wanted[name], most)
+            chip.setGeometry(left, (self.height() - theme.ROW_PX) // 2, width, theme.ROW_PX)
+            left += width + theme.SPACE_S
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.place()
+
+
 class Chip(QFrame):
     """What is filtered by, and a cross to stop it.
 
@@ -231,11 +278,12 @@ class Chip(QFrame):
 
     pressed = Signal()
     removed = Signal()
+    _BESIDE_PX = 66  # icon, cross and the room around them
 
     def __init__(self, facet: Facet) -> None:
         super().__init__()
         self.facet = facet
-        self.is_gone = False
+        self._whole = ""
         self.setProperty("kind", "card")
         self._text = QToolButton()
         self._text.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
@@ -247,7 +295,7 @@ class Chip(QFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
-        row.addWidget(self._text)
+        row.addWidget(self._text, 1)
         row.addWidget(self._cross)
         self.setFixedHeight(theme.ROW_PX)
         self._draw()
@@ -255,11 +303,27 @@ class Chip(QFrame):
 
     def say(self, text: str) -> None:
         """Write what is asked for."""
-        whole = f"{tr(self.facet.title)}: {text}"
-        shown = self._text.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, CHIP_PX)
-        self._text.setText(shown)
-        self._text.setToolTip(whole)
-        self._text.setAccessibleName(whole)
+        self._whole = text
+        named = f"{tr(self.facet.title)}: {text}"
+        self._text.setToolTip(named)
+        self._text.setAccessibleName(named)
+        self._fit()
+
+    def sizeHint(self) -> QSize:
+        """Ask for room for all its words."""
+        words = self._text.fontMetrics().horizontalAdvance(f" {self._whole}")
+        return QSize(words + self._BESIDE_PX, theme.ROW_PX)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Shorten the words where there is less room."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        room = max(0, self.width() - self._BESIDE_PX)
+        shown = self._text.fontMetrics().elidedText(f" {self._whole}", Qt.TextElideMode.ElideRight, room)
+        if self._text.text() != shown:
+            self._text.setText(shown)
 
     def _draw(self) -> None:
         self._text.setIcon(theme.icon(self.facet.icon, "accent"))
@@ -270,9 +334,11 @@ class ValuesPopup(QFrame):
 
     Signals:
         chosen: the value that was ticked or unticked.
+        closed: it is not seen any more.
     """
 
     chosen = Signal(object)
+    closed = Signal()
 
     def __init__(self, facet: Facet, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Popup)
@@ -336,6 +402,11 @@ class ValuesPopup(QFrame):
             self._list.setCurrentIndex(self._model.index(0))
         self._fit()
         (self._search if self._search.isVisibleTo(self) else self._list).setFocus()
+
+    def hideEvent(self, event: QEvent) -> None:
+        """Tell that it closed, however that came."""
+        super().hideEvent(event)
+        self.closed.emit()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Let the arrows go from the field to the list, and Enter and Space tick what is marked in the list."""

@@ -58,13 +58,14 @@ class Cells:
     side: int
     width: int
     caption_px: int
+    margin: int = MARGIN
     columns: int = field(init=False)
     pitch_x: float = field(init=False)
     pitch_y: int = field(init=False)
 
     def __post_init__(self) -> None:
         cell = self.side + 2 * INSET
-        room = max(cell, self.width - 2 * MARGIN)
+        room = max(cell, self.width - 2 * self.margin)
         columns = max(1, (room + GAP) // (cell + GAP))
         object.__setattr__(self, "columns", columns)
         # What is left over is spread between the columns, so that the grid ends where the window does.
@@ -80,43 +81,44 @@ class Cells:
     @property
     def height(self) -> int:
         """Height of all rows with the margins."""
-        return self.rows * self.pitch_y - GAP + 2 * MARGIN if self.count else 0
+        return self.rows * self.pitch_y - GAP + 2 * self.margin if self.count else 0
 
     def top_of(self, position: int) -> int:
         """Return the distance from the top of the content to a cell."""
-        return MARGIN + position // self.columns * self.pitch_y
+        return self.margin + position // self.columns * self.pitch_y
 
     def rect(self, position: int, scrolled: int) -> QRect:
         """Return where a cell is in a viewport that is scrolled down by some px."""
-        left = MARGIN + round(position % self.columns * self.pitch_x)
+        left = self.margin + round(position % self.columns * self.pitch_x)
         cell = self.side + 2 * INSET
         return QRect(left, self.top_of(position) - scrolled, cell, cell + self.caption_px)
 
     def between(self, top: int, bottom: int) -> range:
         """Return the positions of the rows that reach into a stretch of the content."""
-        first = max(0, (top - MARGIN) // self.pitch_y)
-        last = max(0, (bottom - MARGIN) // self.pitch_y + 1)
+        first = max(0, (top - self.margin) // self.pitch_y)
+        last = max(0, (bottom - self.margin) // self.pitch_y + 1)
         return range(min(self.count, first * self.columns), min(self.count, last * self.columns))
 
     def at(self, x: float, y: float) -> int | None:
         """Return the position at a point of the content; None beside the cells."""
-        column, row = int((x - MARGIN) // self.pitch_x), int((y - MARGIN) // self.pitch_y)
+        column, row = int((x - self.margin) // self.pitch_x), int((y - self.margin) // self.pitch_y)
         if not 0 <= column < self.columns or row < 0:
             return None
         position = row * self.columns + column
         cell = self.side + 2 * INSET
         is_in_gap = (
-            x - MARGIN - column * self.pitch_x > cell or y - MARGIN - row * self.pitch_y > cell + self.caption_px
+            x - self.margin - column * self.pitch_x > cell
+            or y - self.margin - row * self.pitch_y > cell + self.caption_px
         )
         return None if position >= self.count or is_in_gap else position
 
     def touched(self, box: QRectF) -> NDArray[np.intp]:
         """Return the positions of the cells that a box of the content touches, ascending."""
         cell = self.side + 2 * INSET
-        first_column = max(0, int(np.ceil((box.left() - MARGIN - cell) / self.pitch_x)))
-        last_column = min(self.columns - 1, int((box.right() - MARGIN) // self.pitch_x))
-        first_row = max(0, int(np.ceil((box.top() - MARGIN - cell - self.caption_px) / self.pitch_y)))
-        last_row = min(self.rows - 1, int((box.bottom() - MARGIN) // self.pitch_y))
+        first_column = max(0, int(np.ceil((box.left() - self.margin - cell) / self.pitch_x)))
+        last_column = min(self.columns - 1, int((box.right() - self.margin) // self.pitch_x))
+        first_row = max(0, int(np.ceil((box.top() - self.margin - cell - self.caption_px) / self.pitch_y)))
+        last_row = min(self.rows - 1, int((box.bottom() - self.margin) // self.pitch_y))
         rows = np.arange(first_row, last_row + 1)
         columns = np.arange(first_column, last_column + 1)
         positions = (rows[:, None] * self.columns + columns).ravel()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QLocale, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap
+from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap, QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
     QGridLayout,
@@ -25,7 +25,7 @@ from dinoviz.controls import EmptyState, Hint, IconButton, Line, Section, button
 from dinoviz.desk import Desk
 from dinoviz.features import SetRow, likeness_to
 from dinoviz.grid_cells import tag_colours
-from dinoviz.picture_grid import PictureGrid, with_text
+from dinoviz.picture_grid import PictureGrid
 from dinoviz.pills import DOT_PX, Stars, TagField, WordField
 from dinoviz.session import State
 from dinoviz.table import Ids, PictureTable, no_ids
@@ -37,11 +37,12 @@ from engine.images import Shot, shot
 from engine.marks import Marks
 from engine.sets import FeatureSet
 
-WIDTH_PX = 312
+WIDTHS_PX = (264, 440)
 PREVIEW_PX = 200
 LIKE_SIDE_PX = 56
-LIKE_COUNT = 8
-"""Two rows of four."""
+LIKE_ROWS = 2
+LIKE_COUNT = 12
+"""As many as two rows of the widest panel hold."""
 LABELS_SHOWN = 6
 BAR_PX = 6
 COMPARED_AT_MOST = 200_000
@@ -57,7 +58,8 @@ class Inspector(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFixedWidth(WIDTH_PX)
+        self.setMinimumWidth(WIDTHS_PX[0])
+        self.setMaximumWidth(WIDTHS_PX[1])
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setAccessibleName(tr("Inspector"))
         inside = QFrame()
@@ -151,6 +153,31 @@ class _Preview(QWidget):
             self.update()
 
 
+class ElidedLabel(QLabel):
+    """One line of text that gives up its middle where it is too long; the whole is its tooltip."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.setProperty("kind", kind)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._whole = ""
+
+    def say(self, text: str) -> None:
+        """Show a text."""
+        self._whole = text
+        self.setToolTip(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Show as much as there is room for."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setText(self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideMiddle, self.width()))
+
+
 class _Facts(QWidget):
     """Names and values, two columns."""
 
@@ -186,8 +213,9 @@ class _OnePanel(QWidget):
         self._session = desk.session
         self._preview = _Preview(desk)
         self._preview.pressed.connect(lambda: desk.actions.trigger("picture.look"))
-        self._name = label("", "strong")
+        self._name = ElidedLabel("strong")
         self._name.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._folder_text = ""
         self._folder = button("", lambda: desk.actions.trigger("picture.reveal"), kind="link")
         self._problem = label("", "danger", wraps=True)
         self._marks = _MarksSection(desk, tr("What you say of it"))
@@ -213,9 +241,10 @@ class _OnePanel(QWidget):
         picture, table = state.current, state.table
         name, path = table.name(picture), table.path(picture)
         self._preview.show_picture(picture, name)
-        self._say_elided(self._name, name)
+        self._name.say(name)
         folder = path.rpartition("/")[0] or table.folder.name
-        self._folder.setText(self._folder.fontMetrics().elidedText(folder, Qt.TextElideMode.ElideLeft, _TEXT_PX))
+        self._folder_text = folder
+        self._fit_folder()
         self._folder.setToolTip(tr("Show the file in the file manager:\n{path}", path=str(table.file(picture))))
         self._folder.setAccessibleName(tr("Reveal the file in {folder}", folder=folder))
         problem = self._desk.thumbnails.problem(picture)
@@ -225,9 +254,14 @@ class _OnePanel(QWidget):
         self._say_facts(picture, state)
         self._alike.show_alike()
 
-    def _say_elided(self, to: QLabel, text: str) -> None:
-        to.setText(to.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, _TEXT_PX))
-        to.setToolTip(text)
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Shorten the folder to what there is room for."""
+        super().resizeEvent(event)
+        self._fit_folder()
+
+    def _fit_folder(self) -> None:
+        metrics = self._folder.fontMetrics()
+        self._folder.setText(metrics.elidedText(self._folder_text, Qt.TextElideMode.ElideLeft, self.width()))
 
     def _say_facts(self, picture: int, state: State) -> None:
         table = state.table
@@ -244,9 +278,6 @@ class _OnePanel(QWidget):
     def _say_shot(self, found: Shot) -> None:
         self._facts.say(tr("Taken"), found.taken)
         self._facts.say(tr("Camera"), found.camera)
-
-
-_TEXT_PX = WIDTH_PX - 2 * (theme.SPACE_L - 4) - 12  # beside the scroll bar
 
 
 def _shot(file: Path) -> Shot:
@@ -428,7 +459,7 @@ class _ManyPanel(QWidget):
     def _actions(self) -> QHBoxLayout:
         row = QHBoxLayout()
         row.setSpacing(theme.SPACE_S)
-        for name in ("picture.look", "picture.similar", "library.keep_selection", "export.embeddings", "picture.hide"):
+        for name in ("picture.look", "picture.similar", "selection.keep", "export.embeddings", "picture.hide"):
             row.addWidget(self._desk.actions.button(name))
         row.addStretch(1)
         return row
@@ -453,12 +484,10 @@ class _AlikeSection(Section):
         super().__init__(tr("Looks most like"))
         self._desk = desk
         self._session = desk.session
-        self._likeness: dict[int, float] = {}
         self._reader = _NearestReader()
-        self._grid = PictureGrid(desk, key="inspector")
-        self._grid.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._grid = PictureGrid(desk, key="inspector", is_strip=True)
         self._grid.set_side(LIKE_SIDE_PX)
-        self._grid.setFixedHeight(self._grid.height_of_rows(2))
+        self._grid.setFixedHeight(self._grid.height_of_rows(LIKE_ROWS))
         self._grid.activated.connect(lambda _picture: desk.actions.trigger("picture.look"))
         self._hint = Hint("")
         self.body.addWidget(self._grid)
@@ -484,16 +513,22 @@ class _AlikeSection(Section):
             self._say(tr("There are no features of this picture yet."))
             return
         ids, likeness = found
-        self._likeness = dict(zip(ids.tolist(), likeness.tolist(), strict=True))
-        self._grid.set_marks(with_text(lambda picture: f"{self._likeness.get(picture, 0):.2f}"))
-        self._grid.set_ids(ids)
+        if not len(ids):
+            self._say(tr("No neighbours are known; Find makes the table of them."))
+            return
+        self._hint.setText(_likeness_in_words(likeness))
         self._grid.show()
-        self._hint.hide()
+        self._grid.set_ids(ids[: LIKE_ROWS * self._grid.columns])
+        self._hint.show()
 
     def _say(self, text: str) -> None:
         self._hint.setText(text)
         self._hint.show()
         self._grid.hide()
+
+
+def _likeness_in_words(likeness: NDArray[np.float32]) -> str:
+    return tr("Likeness {most} to {least}; 1 is the same.", most=f"{likeness.max():.2f}", least=f"{likeness.min():.2f}")
 
 
 class _NearestReader:

@@ -15,6 +15,7 @@ from dinoviz.mask_edits import Cells, Edits, fine, finer
 from dinoviz.overlays import (
     COLOUR_MAPS,
     ColourMap,
+    between,
     composite_image,
     heat_image,
     mask_area,
@@ -69,15 +70,23 @@ def attention_layers(seen: AttentionSeen, choices: LookChoices) -> list[Layer]:
     heads = chosen_heads(choices, len(seen.maps_HRC))
     if len(heads) <= 1:
         map_RC = seen.maps_HRC[heads[0]] if heads else seen.maps_HRC.mean(axis=0)
-        return [_heat(map_RC, seen.lattice, choices, span_of(map_RC))]
+        return [_heat(brought_out(map_RC), seen.lattice, choices, (0.0, 1.0))]
     maps, area = [], QRectF()
     for head in heads:
-        map_RC = np.minimum(seen.maps_HRC[head], span_of(seen.maps_HRC[head])[1])
+        map_RC = between(seen.maps_HRC[head], span_of(seen.maps_HRC[head]))
         values, area = reaching(smoothed(map_RC) if choices.is_smooth else map_RC, seen.lattice)
         maps.append(values)
     colours_H3 = theme.category_colours(len(seen.maps_HRC))[list(heads)]
     image = composite_image(maps, colours_H3, opacity=choices.opacity)
     return [ImageLayer(image=image, area=area, is_smooth=choices.is_smooth)]
+
+
+def brought_out(map_RC: NDArray) -> NDArray[np.float32]:
+    """Return attention on a scale of 0 to 1 on which weak attention is seen too: its square root.
+
+    As in the composite of heads of DINO's author (facebookresearch/dino#92). Masks are made of the attention itself.
+    """
+    return np.sqrt(between(map_RC, span_of(map_RC)))
 
 
 def _heat(map_RC: NDArray, lattice: Lattice, choices: LookChoices, span: tuple[float, float]) -> ImageLayer:
@@ -153,7 +162,7 @@ def matches_layers(
 def head_images(seen: AttentionSeen, choices: LookChoices) -> list[tuple[QImage, tuple[float, float]]]:
     """Return the small maps of the mean and of every head, and how far each reaches; see ``Tile.reach``."""
     maps = [seen.maps_HRC.mean(axis=0), *seen.maps_HRC] if len(seen.maps_HRC) > 1 else list(seen.maps_HRC)
-    return [_small(map_RC, seen.lattice, choices, span_of(map_RC)) for map_RC in maps]
+    return [_small(brought_out(map_RC), seen.lattice, choices, (0.0, 1.0)) for map_RC in maps]
 
 
 def _small(

@@ -5,6 +5,7 @@ It shows what the session remembers and says what the person chose; it decides n
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QIcon, QImage, QPixmap
@@ -19,6 +20,8 @@ from dinoviz.words import counted, tr
 from engine.questions import Model
 
 WIDTH_PX = 288
+NAME_PX = 64
+"""Width of the names before choices, so that these are below each other."""
 SWATCH = QSize(56, 12)
 MOST_SMALLEST = 60
 """Patches of the largest part that can be left out; a twentieth of a usual picture."""
@@ -39,9 +42,7 @@ ABOUT_CLS = (
     "a small square of the picture: point at one to see what that place looks at. Click to keep it, click it again to "
     "let it go."
 )
-ABOUT_KEEP = (
-    "The mask is the smallest set of patches that holds this share of the attention. 60 % is usual; more makes it larger."
-)
+ABOUT_KEEP = "The mask is the smallest set of patches that holds this share of the attention. 60 % is usual."
 ABOUT_SMALLEST = "Leaves out islands of fewer patches than this."
 ABOUT_UNION = "A place is in the mask if any of the heads has it in its own; otherwise their mean decides."
 ABOUT_COLOURS = (
@@ -141,10 +142,10 @@ class LookPanel(QScrollArea):
     def _build_model(self, use_model: Callable[[str], object]) -> None:
         self._model_section = self._section(tr("Network"))
         self._model = _combo(tr("Backbone that looks"), use_model)
-        self._layer = SliderRow(tr("Layer"), 1, 12, 1, "", self._set_layer, tr(ABOUT_LAYER))
+        self._layer = SliderRow(tr("Layer"), 1, 12, 1, "", self._set_layer, _tip(ABOUT_LAYER))
         self._rollout = _check(tr("All layers (rollout)"), tr(ABOUT_ROLLOUT), self._set_rollout)
         self._heads = Hint("")
-        self._heads.setToolTip(tr(ABOUT_HEADS))
+        self._heads.setToolTip(_tip(ABOUT_HEADS))
         for part in (self._model, self._layer, self._rollout, self._heads):
             self._model_section.body.addWidget(part)
 
@@ -156,7 +157,7 @@ class LookPanel(QScrollArea):
             tr("Who looks"),
         )
         for value in ("cls", "patch"):
-            self._query.set_tip(value, tr(ABOUT_CLS))
+            self._query.set_tip(value, _tip(ABOUT_CLS))
         self._query_hint = Hint("")
         self._unpin = IconButton("x", tr("Let the patch go"), lambda: self._press("unpin"))
         row = QHBoxLayout()
@@ -174,13 +175,13 @@ class LookPanel(QScrollArea):
             0.01,
             "%",
             lambda v: self._choose(keep=round(v, 4)),
-            tr(ABOUT_KEEP),
+            _tip(ABOUT_KEEP),
             factor=100,
         )
         self._area = label("", "heading")
         self._pixels = label("", "small")
         self._smallest = SliderRow(
-            tr("Smallest part"), 1, MOST_SMALLEST, 1, "", lambda v: self._choose(smallest=int(v)), tr(ABOUT_SMALLEST)
+            tr("Smallest part"), 1, MOST_SMALLEST, 1, "", lambda v: self._choose(smallest=int(v)), _tip(ABOUT_SMALLEST)
         )
         self._union = _check(tr("Union of the heads"), tr(ABOUT_UNION), lambda on: self._choose(is_union=on))
         self._spotlight = Segmented(
@@ -200,7 +201,7 @@ class LookPanel(QScrollArea):
             "paint-brush", tr("Brush: add to the mask"), lambda: self._press("brush"), checkable=True, text=tr("Add")
         )
         self._erase = IconButton(
-            "minus", tr("Brush: take from the mask"), lambda: self._press("erase"), checkable=True, text=tr("Remove")
+            "minus", tr("Brush: take from the mask"), lambda: self._press("erase"), checkable=True, text=tr("Erase")
         )
         self._undo = IconButton("arrow-counter-clockwise", tr("Undo the last stroke"), lambda: self._press("undo"))
         self._redo = IconButton("arrow-clockwise", tr("Do the stroke again"), lambda: self._press("redo"))
@@ -231,9 +232,14 @@ class LookPanel(QScrollArea):
             lambda value: self._choose(foreground=value),
             tr("What is coloured"),
         )
+        self._flipped = _check(
+            tr("Swap subject and ground"),
+            tr("Where the network took the one for the other."),
+            lambda on: self._choose(is_flipped=on),
+        )
         hint = Hint(tr("The same colour means: alike for the network."))
-        hint.setToolTip(tr(ABOUT_COLOURS))
-        for part in (self._together, self._foreground, self._style, hint):
+        hint.setToolTip(_tip(ABOUT_COLOURS))
+        for part in (self._together, self._foreground, self._flipped, self._style, hint):
             self._colours_section.body.addWidget(part)
 
     def _build_likeness(self) -> None:
@@ -247,7 +253,7 @@ class LookPanel(QScrollArea):
 
     def _build_matches(self) -> None:
         self._matches_section = self._section(tr("Matches"))
-        self._most = SliderRow(tr("Lines"), 1, 120, 1, "", lambda v: self._choose(most=int(v)), tr(ABOUT_MATCHES))
+        self._most = SliderRow(tr("Lines"), 1, 120, 1, "", lambda v: self._choose(most=int(v)), _tip(ABOUT_MATCHES))
         self._least = SliderRow(
             tr("Least likeness"),
             0,
@@ -277,10 +283,18 @@ class LookPanel(QScrollArea):
         )
         self._smooth.set_tip(False, tr("Show the squares that the network sees, one value each."))
         self._side = _combo(tr("Detail"), lambda value: self._choose(side=value))
-        self._side.setToolTip(tr(ABOUT_SIDE))
+        self._side.setToolTip(_tip(ABOUT_SIDE))
         for side in (0, *SIDES):
             self._side.addItem(tr("{side} px", side=side) if side else tr("Detail that fits the model"), side)
-        for part in (self._opacity, self._colour_map, self._side, self._smooth):
+        self._rows = {
+            part: _row(text, part)
+            for text, part in (
+                (tr("Colours"), self._colour_map),
+                (tr("Detail"), self._side),
+                (tr("Map as"), self._smooth),
+            )
+        }
+        for part in (self._opacity, *self._rows.values()):
             self._drawing_section.body.addWidget(part)
 
     def _set_layer(self, value: float) -> None:
@@ -337,7 +351,7 @@ class LookPanel(QScrollArea):
 
     def _show_query(self, choices: LookChoices, facts: Facts) -> None:
         self._query.set_value(choices.query)
-        self._unpin.setVisible(facts.is_pinned)
+        self._unpin.setVisible(facts.is_pinned and choices.query == "patch")
         if choices.query == "cls":
             self._query_hint.setText(tr("The whole picture looks."))
         elif facts.patch is None:
@@ -367,6 +381,8 @@ class LookPanel(QScrollArea):
             box.setEnabled(facts.n_gallery > 1)
         _choose_data(self._style, choices.style)
         self._foreground.set_value(choices.foreground)
+        self._flipped.setChecked(choices.is_flipped)
+        self._flipped.setVisible(choices.foreground != "off")
         self._likeness_hint.setText(_patch_text(facts) if facts.patch is not None else tr(ABOUT_LIKENESS))
         self._most.set_value(choices.most)
         self._least.set_value(max(0.0, choices.least))
@@ -376,12 +392,12 @@ class LookPanel(QScrollArea):
         self._opacity.set_value(choices.opacity)
         _choose_data(self._colour_map, choices.colours)
         self._smooth.set_value(choices.is_smooth)
-        self._colour_map.setVisible(choices.shows in ("attention", "likeness"))
-        self._smooth.setVisible(choices.shows not in ("mask", "matches"))
+        self._rows[self._colour_map].setVisible(choices.shows in ("attention", "likeness"))
+        self._rows[self._smooth].setVisible(choices.shows not in ("mask", "matches"))
         self._opacity.setVisible(choices.shows != "matches")
         if facts.model:
             fits = side_of(LookChoices(), facts.model)
-            self._side.setItemText(0, tr("Fits the model: {side} px", side=fits))
+            self._side.setItemText(0, tr("Fitting, {side} px", side=fits))
         _choose_data(self._side, choices.side)
 
 
@@ -390,6 +406,24 @@ def _patch_text(facts: Facts) -> str:
     row, col = facts.patch
     place = tr("Patch in row {row}, column {col}.", row=row + 1, col=col + 1)
     return f"{place} {tr('Click another, or this one to let it go.') if facts.is_pinned else tr('Click to keep it.')}"
+
+
+def _tip(text: str) -> str:
+    """Return a tooltip that wraps."""
+    return f"<qt>{escape(tr(text))}</qt>"
+
+
+def _row(text: str, part: QWidget) -> QWidget:
+    made = QWidget()
+    row = QHBoxLayout(made)
+    row.setContentsMargins(0, 0, 0, 0)
+    name = label(text)
+    name.setMinimumWidth(NAME_PX)
+    row.addWidget(name)
+    row.addWidget(part, 1 if isinstance(part, QComboBox) else 0)
+    if not isinstance(part, QComboBox):
+        row.addStretch()
+    return made
 
 
 def _combo(name: str, choose: Callable[..., object]) -> QComboBox:
@@ -417,7 +451,7 @@ def _choose_data(combo: QComboBox, value: object) -> None:
 
 def _check(text: str, tip: str, choose: Callable[[bool], object]) -> QCheckBox:
     made = QCheckBox(text)
-    made.setToolTip(tip)
+    made.setToolTip(_tip(tip))
     made.setAccessibleDescription(tip)
     made.clicked.connect(choose)
     return made

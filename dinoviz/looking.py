@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dinoviz.choices import LookChoices
 from engine import questions as q
+from engine.protocol import Refused
 
 ROOM_BYTES = 96 << 20
 """Arrays kept; some 3,000 pictures with 3 heads of 1,000 patches, or 300 with 12 heads of 2,400."""
@@ -22,6 +23,9 @@ PATCHES_A_SIDE = 30
 """Patches along the shorter side where the side fits the model: 480 px of a ViT-S/16, as visualize_attention.py."""
 SIDES = (224, 320, 480, 640, 800, 1024)
 """Sides that can be chosen, px; beyond, a picture takes many seconds without a GPU."""
+
+STYLES = ("dinov2", "notebook", "dinov3")
+"""As in ``questions.Colours``."""
 
 Patch = tuple[int, int]
 
@@ -58,14 +62,14 @@ class MatchesSeen:
 
 
 Seen = AttentionSeen | PatchesSeen | MatchesSeen
-Refused = Callable[[str, str], object]
+WhenRefused = Callable[[Refused], object]
 
 
 class Service(Protocol):
     """A resident process that answers, as ``desk.vision``."""
 
     def ask(
-        self, question: object, slot: str, then: Callable[[object], object], refused: Refused | None = None
+        self, question: object, slot: str, then: Callable[[object], object], refused: WhenRefused | None = None
     ) -> object:
         """Ask; of a slot, only the newest question is answered."""
 
@@ -114,7 +118,7 @@ class Looks:
         return self._kept.get(key)
 
     def ask(
-        self, question: q.OfPicture, slot: str, then: Callable[[Seen], object], refused: Refused | None = None
+        self, question: q.OfPicture, slot: str, then: Callable[[Seen], object], refused: WhenRefused | None = None
     ) -> None:
         """Ask about a picture, with a model that is loaded first where it is not; at once where the answer is kept."""
         known = self.kept(question)
@@ -127,25 +131,33 @@ class Looks:
                 seen = read_answer(answer)
             except OSError as problem:
                 if refused:
-                    refused(f"The answer could not be read: {problem}.", "Choose the picture again.")
+                    refused(Refused(id=None, message=f"The answer could not be read: {problem}.", hint="Try again."))
                 return
             self._keep(self._key(question), seen)
             then(seen)
 
         self.with_model(question.model, lambda _model: self._service.ask(question, slot, heard, refused), refused)
 
-    def with_model(self, name: str, then: Callable[[q.Model], object], refused: Refused | None = None) -> None:
+    def with_model(self, name: str, then: Callable[[q.Model], object], refused: WhenRefused | None = None) -> None:
         """Call ``then`` with what is to be known of a model, after it is loaded."""
         if name in self.models:
             then(self.models[name])
             return
 
-        def heard(answer: object) -> None:
+        def loaded(answer: object) -> None:
             assert isinstance(answer, q.Model)
             self.models[name] = answer
             then(answer)
 
-        self._service.ask(q.Load(model=name), f"load {name}", heard, refused)
+        def told(answer: object) -> None:
+            assert isinstance(answer, q.State)
+            there = {model.model: model for model in answer.models}
+            if name in there:  # the service began with it: to load it again would read the file twice
+                loaded(there[name])
+            else:
+                self._service.ask(q.Load(model=name), f"load {name}", loaded, refused)
+
+        self._service.ask(q.Status(), f"look for {name}", told, refused)
 
     def forget_models(self) -> None:
         """Load models again when they are asked for, as after the service was started anew."""
@@ -205,7 +217,14 @@ def question_of(
         case "colours":
             together = others[: q.MOST_PICTURES - 1] if choices.is_together else ()
             foreground = choices.foreground if choices.foreground in ("auto", "off") else "auto"
-            return q.Colours(**about, layer=layer, together=together, style=choices.style, foreground=foreground)
+            return q.Colours(
+                **about,
+                layer=layer,
+                together=together,
+                style=choices.style if choices.style in STYLES else STYLES[0],
+                foreground=foreground,
+                is_flipped=choices.is_flipped and foreground == "auto",
+            )
         case "likeness" if patch is not None:
             across = others[: q.MOST_PICTURES - 1] if choices.is_together else ()
             return q.Likeness(**about, layer=layer, patch=patch, others=across)

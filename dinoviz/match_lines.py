@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QPointF, Qt
+from PySide6.QtCore import QEvent, QObject, QPointF, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
@@ -28,13 +28,20 @@ class MatchLines(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         for canvas in (first, second):
             canvas.shown.connect(self.update)
+        over.installEventFilter(self)
         self.hide()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Resize:
+            self.resize(self.parentWidget().size())
+        return False
 
     def set_lines(self, first: Sequence[QPointF], second: Sequence[QPointF], colours: Sequence[QColor]) -> None:
         """Show lines between places in picture pixels; none hides them."""
         self._ends = tuple(zip(first, second, colours, strict=True))
         self._strong = None
         self.setVisible(bool(self._ends))
+        self.resize(self.parentWidget().size())
         self.raise_()
         self.update()
 

@@ -51,7 +51,7 @@ CUBIC = -0.75
 CUT = 0.01
 """Share of the patches that may be brighter than the last colour: a few that take all the attention, as networks have
 them (Darcet et al. 2023), would leave the rest of the map dark."""
-SOFTEST = 0.25
+SOFTEST = 0.4
 """Share of the opacity that the least of a map has, so that little of the picture is veiled where nothing is."""
 
 

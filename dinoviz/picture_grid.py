@@ -47,7 +47,16 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QMenu, QToolTip, QWidget
 
 from dinoviz import theme
-from dinoviz.grid_cells import CAPTION_PX, STARS_FROM_PX, CellLook, CellPainter, Cells, picture_rect, tag_colours
+from dinoviz.grid_cells import (
+    CAPTION_PX,
+    MARGIN,
+    STARS_FROM_PX,
+    CellLook,
+    CellPainter,
+    Cells,
+    picture_rect,
+    tag_colours,
+)
 from dinoviz.watching import follow, watch
 from dinoviz.words import counted, size_in_words, tr
 
@@ -102,18 +111,26 @@ class PictureGrid(QAbstractScrollArea):
     activated = Signal(int)
     side_changed = Signal(int)
 
-    def __init__(self, desk: "Desk", key: str = "library") -> None:
+    def __init__(self, desk: "Desk", key: str = "library", *, is_strip: bool = False) -> None:
+        """Make a grid.
+
+        Args:
+            desk: of the window.
+            key: tells it from the other grids; what it wants decoded is noted under it.
+            is_strip: a few pictures within a panel: on its ground, without margin and scroll bar.
+        """
         super().__init__()
         self._desk = desk
         self._session = desk.session
         self._key = key
+        self._is_strip = is_strip
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
         self._side = 160
         self._caption: Caption | None = None
         self._looks: Looks | None = None
         self._menu: Callable[[], QMenu] | None = None
         self._empty: QWidget | None = None
-        self._cells = Cells(0, self._side, 1, 0)
+        self._cells = self._cells_of(0, 0)
         self._unit = 1
         self._anchor: int | None = None
         self._pressed: tuple[int, QPoint] | None = None
@@ -132,7 +149,8 @@ class PictureGrid(QAbstractScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+        policy = Qt.ScrollBarPolicy
+        self.setVerticalScrollBarPolicy(policy.ScrollBarAlwaysOff if self._is_strip else policy.ScrollBarAlwaysOn)
         self.viewport().setMouseTracking(True)
         self.viewport().setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self._glide = QVariantAnimation(self)
@@ -224,9 +242,14 @@ class PictureGrid(QAbstractScrollArea):
         self._refresh()
         self.side_changed.emit(side)
 
+    @property
+    def columns(self) -> int:
+        """Pictures side by side."""
+        return self._cells.columns
+
     def height_of_rows(self, rows: int) -> int:
         """Return the height that shows so many rows whole."""
-        return replace(self._cells, count=rows * self._cells.columns).height
+        return rows * self._cells.pitch_y + 2 * self._cells.margin
 
     def zoom(self, steps: float) -> None:
         """Zoom in by some steps, or out by negative ones."""
@@ -240,7 +263,7 @@ class PictureGrid(QAbstractScrollArea):
     def _lay_out(self) -> None:
         """Work out where cells lie, and how far one can scroll."""
         has_captions = self._caption is not None and self._side >= STARS_FROM_PX
-        self._cells = Cells(len(self._ids), self._side, self.viewport().width(), CAPTION_PX if has_captions else 0)
+        self._cells = self._cells_of(len(self._ids), CAPTION_PX if has_captions else 0)
         beyond = max(0, self._cells.height - self.viewport().height())
         self._unit = 1 + beyond // LONGEST_BAR
         bar = self.verticalScrollBar()
@@ -248,6 +271,9 @@ class PictureGrid(QAbstractScrollArea):
         bar.setPageStep(max(1, self.viewport().height() // self._unit))
         bar.setSingleStep(max(1, self._cells.pitch_y // 4 // self._unit))
         self._place_empty()
+
+    def _cells_of(self, count: int, caption_px: int) -> Cells:
+        return Cells(count, self._side, self.viewport().width(), caption_px, 0 if self._is_strip else MARGIN)
 
     def _refresh(self) -> None:
         self._wanting.start()
@@ -358,6 +384,8 @@ class PictureGrid(QAbstractScrollArea):
         top = self._cells.top_of(position)
         bottom = top + self._cells.pitch_y
         scrolled, height = self._scrolled(), self.viewport().height()
+        if self._is_strip:
+            return
         if top < scrolled or self._cells.pitch_y > height:
             self._scroll_to(top - theme.SPACE)
         elif bottom > scrolled + height:
@@ -369,7 +397,7 @@ class PictureGrid(QAbstractScrollArea):
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw the cells that the area to draw touches."""
         with QPainter(self.viewport()) as painter:
-            painter.fillRect(event.rect(), theme.colours().canvas)
+            painter.fillRect(event.rect(), theme.colours().panel if self._is_strip else theme.colours().canvas)
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
             if len(self._ids):
                 self._paint_cells(painter, event.rect())
@@ -485,6 +513,9 @@ class PictureGrid(QAbstractScrollArea):
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Scroll smoothly; zoom with Ctrl."""
+        if self._is_strip:
+            event.ignore()
+            return
         if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
             self._zoom(event.angleDelta().y() / NOTCH, event.position().toPoint())
         elif not event.pixelDelta().isNull():

@@ -7,7 +7,7 @@ from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPaintE
 from PySide6.QtWidgets import QCompleter, QFrame, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from dinoviz import theme
-from dinoviz.controls import IconButton
+from dinoviz.controls import IconButton, label
 from dinoviz.flow import Flow
 from dinoviz.watching import follow
 from dinoviz.words import counted, tr
@@ -176,6 +176,41 @@ class WordField(QLineEdit):
         word = self.text().strip()
         if word != self._shown:
             self.given.emit(word)
+
+
+class WordPopup(QFrame):
+    """A field for one word over the pictures it is for, with what there is already to choose from.
+
+    Signals:
+        given: the word.
+    """
+
+    given = Signal(str)
+    WIDTH_PX = 320
+
+    def __init__(self, title: str, words: Iterable[str], parent: QWidget) -> None:
+        super().__init__(parent, Qt.WindowType.Popup)
+        self.setProperty("kind", "card")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setAccessibleName(title)
+        self._field = WordField(title, tr("Type and press Enter"))
+        self._field.set_words(words)
+        self._field.given.connect(self.given)
+        self._field.given.connect(self.close)
+        self._field.left.connect(self.close)
+        column = QVBoxLayout(self)
+        column.setSpacing(theme.SPACE)
+        column.addWidget(label(title, "strong"))
+        column.addWidget(self._field)
+        self.setFixedWidth(self.WIDTH_PX)
+
+    def open_over(self, widget: QWidget) -> None:
+        """Show it in the middle of a widget, a third from its top."""
+        self.adjustSize()
+        place = widget.mapToGlobal(widget.rect().center())
+        self.move(place.x() - self.width() // 2, place.y() - widget.height() // 6 - self.height() // 2)
+        self.show()
+        self._field.setFocus()
 
 
 class Pill(QFrame):

@@ -17,12 +17,12 @@ from dinoviz.controls import Hint, Line, Segmented, clear, label
 from dinoviz.desk import Desk
 from dinoviz.find_queries import COUNTS, Asked, Picture, asked_of, asking, name_of, of_files
 from dinoviz.flow import Flow
-from dinoviz.picture_canvas import PictureCanvas, Pyramid
+from dinoviz.large_pictures import read_pyramid
+from dinoviz.picture_canvas import PictureCanvas
 from dinoviz.picture_tile import PictureTile, TileLook
 from dinoviz.watching import watch
 from dinoviz.words import counted, tr
 from engine.errors import UnreadablePicture
-from engine.images import open_rgb
 
 WIDTH_PX = 296
 CANVAS_PX = 252
@@ -261,17 +261,12 @@ class QueryArea(QFrame):
         table = self._session.state.table
         path = table.file(picture) if isinstance(picture, int) else Path(picture)
 
-        def work() -> Pyramid:
-            pixels = open_rgb(path)
-            height, width = pixels.shape[:2]
-            return Pyramid.of(QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888))
-
         def failed(problem: Exception) -> None:
             if not isinstance(problem, UnreadablePicture):
                 raise problem
             self._canvas.set_picture(None, tr("Cannot be read: {problem}", problem=problem.message))
 
-        self._desk.background.run("find.picture", work, self._canvas.set_picture, failed)
+        self._desk.background.run("find.picture", lambda: read_pyramid(path), self._canvas.set_picture, failed)
 
     def _draw_sets(self) -> None:
         state = self._session.state

@@ -6,6 +6,7 @@ Letters after a name are its axes: N measurements of one number.
 """
 
 import math
+import threading
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ Axis = Literal["step", "pictures", "time"]
 Floats = NDArray[np.float64]
 
 RATE = "pictures_per_s"
+AT_ONCE = 200
+"""Measurements taken over while who draws waits: about a millisecond."""
 
 
 @dataclass(slots=True)
@@ -40,7 +43,7 @@ class News:
 
 
 class RunLog:
-    """What a run told so far.
+    """What a run told so far; one thread may read on while another draws.
 
     Args:
         run: its folder.
@@ -55,19 +58,23 @@ class RunLog:
         self.step = 0
         self._columns: dict[str, _Column] = {}
         self._reader = EventReader(run)
+        self._lock = threading.Lock()
 
     def read_on(self) -> News:
         """Read what came since; not in the thread that draws."""
         messages, is_new = self._reader.read()
         if is_new:
-            self._columns.clear()
-            self.notices.clear()
-            self.step = 0
+            with self._lock:
+                self._columns.clear()
+                self.notices.clear()
+                self.step = 0
         notices = tuple(message for message in messages if isinstance(message, Noticed))
         self.notices += notices
         measured = [message for message in messages if isinstance(message, Measured)]
-        for message in measured:
-            self._take(message)
+        for first in range(0, len(measured), AT_ONCE):
+            with self._lock:
+                for message in measured[first : first + AT_ONCE]:
+                    self._take(message)
         return News(len(measured), notices)
 
     def read_all(self) -> "RunLog":
@@ -86,14 +93,20 @@ class RunLog:
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that was measured."""
-        return tuple(self._columns)
+        with self._lock:
+            return tuple(self._columns)
 
     def series(self, name: str, axis: Axis = "step") -> tuple[Floats, Floats]:
         """Return where on an axis a number was measured, and what it was: (N,) and (N,); empty where it never was."""
-        column = self._columns.get(name)
-        if column is None:
-            return np.zeros(0), np.zeros(0)
-        return self.places(np.array(column.steps), axis), np.array(column.values)
+        steps_N, values_N = self._copied(name)
+        return self.places(steps_N, axis), values_N
+
+    def _copied(self, name: str) -> tuple[Floats, Floats]:
+        with self._lock:
+            column = self._columns.get(name)
+            if column is None:
+                return np.zeros(0), np.zeros(0)
+            return np.array(column.steps), np.array(column.values)
 
     def places(self, steps_N: Floats, axis: Axis) -> Floats:
         """Return where steps lie on an axis: steps, pictures seen, or minutes of training."""
@@ -106,18 +119,18 @@ class RunLog:
 
     def _minutes(self) -> tuple[Floats, Floats]:
         """Return minutes of training by step: what was seen between two measurements, at the rate that was told."""
-        rates = self._columns.get(RATE)
-        if rates is None or not len(rates.steps):
+        steps, per_s = self._copied(RATE)
+        if not len(steps):
             return np.zeros(1), np.zeros(1)
-        steps, per_s = np.array(rates.steps), np.array(rates.values)
         usual = np.nanmedian(per_s[per_s > 0]) if (per_s > 0).any() else 1.0
         taken = np.diff(steps, prepend=0.0).clip(0) * self.plan.run.batch / np.where(per_s > 0, per_s, usual)
         return np.concatenate([[0.0], steps]), np.concatenate([[0.0], np.cumsum(taken) / 60])
 
     def last(self, name: str) -> float | None:
         """Return the newest value of a number, None where it was never measured."""
-        column = self._columns.get(name)
-        return None if column is None or math.isnan(column.values[-1]) else column.values[-1]
+        with self._lock:
+            column = self._columns.get(name)
+            return None if column is None or math.isnan(column.values[-1]) else column.values[-1]
 
     def best(self, name: str) -> float | None:
         """Return the highest value of a number so far."""

@@ -21,7 +21,7 @@ from dinoviz.table import NONE, Ids, PictureTable
 from engine.catalogue import VIT_SIZES, Shape
 from engine.errors import BadRecipe
 from engine.estimates import Estimate, Speed, estimate
-from engine.facts import Machine, facts_of, to_train_on
+from engine.facts import TRAIN, Machine, facts_of, to_train_on
 from engine.recipes import FIELDS, SECTIONS, Plan, Recipe, Value, choices_of, range_of, settle, source_of, unit_of
 
 Texts = Mapping[str, str]
@@ -171,8 +171,7 @@ def sides_to_learn_from(table: PictureTable, hidden: Collection[int], only: Ids 
         is_used &= ~np.isin(table.ids_N[rows], np.fromiter(hidden, np.int64, len(hidden)))
     rows = rows[is_used]
     if only is None:
-        words = table.split.words
-        rows = rows[to_train_on([words[code] if code != NONE else None for code in table.split.codes_N[rows].tolist()])]
+        rows = rows[to_train_on(table.split.is_one_of([TRAIN])[rows])]
     return np.sort(np.maximum(1, np.minimum(table.heights_N[rows], table.widths_N[rows])))
 
 

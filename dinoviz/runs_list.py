@@ -1,4 +1,4 @@
-"""The runs of a project as a list of cards: how each is, how far, how good; one is looked at, others compared with it."""
+"""The runs of a project as cards: how each is, how far, how good; one is looked at, others compared with it."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -422,8 +422,7 @@ class Session:
         folder = self.state.project
         if folder is None:
             return
-        self._set(marks=self.state.marks.after(change), **self._with_labels(change))
-        self._ask()
+        self._take_over(change)
 
         def work() -> None:
             with Project.at(folder) as project:
@@ -432,10 +431,17 @@ class Session:
         def failed(problem: Exception) -> None:
             if not isinstance(problem, UserError):
                 raise problem
+            self._done = [done for done in self._done if done.change is not change]
+            self._undone.clear()
+            self._say_what_can_be_undone()
+            self._take_over(change.inverse)
             self.notify("error", problem.message, problem.hint)
-            self.refresh()
 
         self._run("", work, lambda _none: None, failed)
+
+    def _take_over(self, change: Change) -> None:
+        self._set(marks=self.state.marks.after(change), **self._with_labels(change))
+        self._ask()
 
     def _with_labels(self, change: Change) -> dict[str, Any]:
         """Return the table after a change of labels."""

@@ -80,7 +80,7 @@ class TileStrip(QAbstractScrollArea):
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.viewport().setMouseTracking(True)
-        self.setFixedHeight(PICTURE_PX + TITLE_PX + 2 * theme.SPACE + self.horizontalScrollBar().sizeHint().height())
+        self.setFixedHeight(PICTURE_PX + TITLE_PX + theme.SPACE + self.horizontalScrollBar().sizeHint().height())
         self.horizontalScrollBar().setSingleStep(PICTURE_PX // 2)
         theme.changed.connect(self._repaint)
 
@@ -131,6 +131,7 @@ class TileStrip(QAbstractScrollArea):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self.viewport())
+        painter.fillRect(self.viewport().rect(), theme.colours().panel)
         painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
         painter.setFont(theme.font("small"))
         for number in range(len(self._tiles)):

@@ -1,5 +1,6 @@
 """What the actions of the window do, its menus, and what it says when a job ends."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,8 +9,12 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QApplication, QMenuBar, QSystemTrayIcon, QWidget
 
 from dinoviz.actions import Actions
+from dinoviz.cheat_sheet import CheatSheet
+from dinoviz.command_palette import CommandPalette
+from dinoviz.export_dialog import KINDS, ExportDialog
 from dinoviz.find_queries import Asked, asking
 from dinoviz.jobs import Job
+from dinoviz.preferences_dialog import PreferencesDialog
 from dinoviz.query import Query
 from dinoviz.revealing import reveal
 from dinoviz.words import counted, tr
@@ -24,8 +29,7 @@ MOST_COPIED = 1000
 MENUS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "File",
-        ("file.open", "file.open_project", "file.sample", "", "file.rescan", "", "export.embeddings", "export.masks",
-         "export.backbone", "", "file.close", "file.quit"),
+        ("file.open", "file.open_project", "file.sample", "", "file.rescan", "", "file.close", "file.quit"),
     ),
     (
         "Edit",
@@ -36,6 +40,11 @@ MENUS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Picture",
         ("picture.look", "picture.similar", "", "picture.copy", "picture.copy_path", "picture.reveal", "",
          "picture.hide", "picture.restore"),
+    ),
+    (
+        "Export",
+        ("export.embeddings", "export.patches", "export.map", "export.labels", "", "export.masks", "export.attention",
+         "", "export.backbone"),
     ),
     ("Go", ("go.library", "go.look", "go.find", "go.map", "go.train", "go.compare", "go.models", "", "go.welcome")),
     (
@@ -179,21 +188,16 @@ def copy_image(window: "Window") -> None:
 
 
 def _bind_window(window: "Window") -> None:
-    from dataclasses import replace
-
-    from dinoviz.command_palette import CommandPalette
-
     bind = window.desk.actions.bind
     palette = CommandPalette(window.desk, window)
 
-    def show_keys() -> None:
-        from dinoviz.cheat_sheet import CheatSheet
+    def has_project() -> bool:
+        return window.desk.session.state.project is not None
 
+    def show_keys() -> None:
         CheatSheet(window.desk.actions, window).open()
 
     def show_preferences() -> None:
-        from dinoviz.preferences_dialog import PreferencesDialog
-
         PreferencesDialog(window.preferences, window.desk.actions, window.set_preferences, window).open()
 
     bind("view.palette", palette.open)
@@ -204,18 +208,8 @@ def _bind_window(window: "Window") -> None:
     bind("view.full", lambda: window.showNormal() if window.isFullScreen() else window.showFullScreen())
     for mode in ("light", "dark", "system"):
         bind(f"view.{mode}", lambda mode=mode: window.set_preferences(replace(window.preferences, theme=mode)))
-    for what in ("embeddings", "masks", "backbone"):
-        bind(
-            f"export.{what}",
-            lambda what=what: _export(window, what),
-            lambda: window.desk.session.state.project is not None,
-        )
-
-
-def _export(window: "Window", what: str) -> None:
-    from dinoviz.export_dialog import ExportDialog
-
-    ExportDialog(window.desk, what, window).open()
+    for what in KINDS:
+        bind(f"export.{what}", lambda what=what: ExportDialog(window.desk, what, window).open(), has_project)
 
 
 def tell_end(window: "Window", job: Job) -> None:

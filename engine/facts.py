@@ -24,6 +24,7 @@ MOST_HEADER_BYTES = 16 << 20
 LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header, little-endian."""
 TRAIN = "train"
+"""The split that is learnt from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +39,9 @@ class Machine:
     memory_bytes: int
 
 
-def to_train_on(splits: Sequence[str | None]) -> NDArray[np.intp]:
+def to_train_on(is_train_N: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return the places of the pictures that a run learns from: the train split where there is one, else all."""
-    chosen = np.array([split == TRAIN for split in splits], bool)
-    return np.flatnonzero(chosen) if chosen.any() else np.arange(len(splits))
+    return np.flatnonzero(is_train_N) if is_train_N.any() else np.arange(len(is_train_N))
 
 
 def facts_of(

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QLocale, QModelIndex, QObject, QPersistentModelIndex, QSignalBlocker, Qt
+import numpy as np
+from PySide6.QtCore import QAbstractTableModel, QLocale, QModelIndex, QObject, QPersistentModelIndex, QSize, Qt
 from PySide6.QtGui import QActionGroup
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -26,11 +27,11 @@ from dinoviz.controls import EmptyState, IconButton, button, label
 from dinoviz.desk import Desk
 from dinoviz.facets import EMPTY, cleared
 from dinoviz.picture_grid import LARGEST_PX, SMALLEST_PX, STEP_PX, PictureGrid
-from dinoviz.pills import WordField
+from dinoviz.pills import WordPopup
 from dinoviz.query import Sort
 from dinoviz.session import State
 from dinoviz.table import Ids, PictureTable, no_ids
-from dinoviz.watching import watch
+from dinoviz.watching import follow, watch
 from dinoviz.words import counted, size_in_words, tr
 from engine.marks import MOST_STARS
 
@@ -76,7 +77,8 @@ class LibraryView(QWidget):
         watch(self, self._session, ("shown", "table", "marks", "project", "is_reading", "jobs"), self._show_pictures)
         watch(self, self._session, ("shown", "selected", "table", "marks"), self._show_counts)
         watch(self, self._session, ("query",), self._show_order)
-        watch(self, self._session, ("choices.library", "query"), self._show_choices)
+        watch(self, self._session, ("choices.library", "query", "table"), self._show_choices)
+        follow(self, theme.changed, self._show_order)
         self._show_order()
         self._show_choices()
         self._show_pictures()
@@ -92,6 +94,9 @@ class LibraryView(QWidget):
         self._sort = QToolButton()
         self._sort.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._sort.setMenu(self._sort_menu())
+        self._sort.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self._sort.setLayoutDirection(Qt.LayoutDirection.RightToLeft)  # the arrow stands behind the text
+        self._sort.setIconSize(QSize(12, 12))
         self._sort.setToolTip(tr("What the pictures are ordered by, here and wherever one steps through them."))
         self._turn = IconButton("sort-ascending", tr("Turn the order around"), self._turn_around)
         self._caption = IconButton("text-t", tr("What is written under the pictures"))
@@ -110,6 +115,7 @@ class LibraryView(QWidget):
         row.addWidget(self._counts)
         row.addWidget(self._bad)
         row.addStretch(1)
+        row.addWidget(label(tr("Order"), "muted"))
         for part in (self._sort, self._turn, self._caption):
             row.addWidget(part)
         row.addSpacing(theme.SPACE)
@@ -256,6 +262,7 @@ class LibraryView(QWidget):
             text = tr("Similarity to {name}", name=self._session.state.table.name(query.like))
         self._sort.setText(self._sort.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, 220))
         self._sort.setAccessibleName(tr("Order: {order}", order=text))
+        self._sort.setIcon(theme.icon("caret-down", "muted"))
         self._turn.setIcon(theme.icon("sort-descending" if query.descending else "sort-ascending"))
         self._turn.setToolTip(tr("Largest or last first") if query.descending else tr("Smallest or first first"))
 
@@ -263,8 +270,7 @@ class LibraryView(QWidget):
         state = self._session.state
         choices = state.choices.library
         self._grid.set_side(choices.side_px)
-        with QSignalBlocker(self._slider):
-            self._slider.setValue(self._grid.side // STEP_PX)
+        self._slider.setValue(self._grid.side // STEP_PX)
         for action in self._captions.actions():
             action.setChecked(action.data() == choices.caption)
         self._grid.set_captions(self._caption_of(state))
@@ -291,13 +297,10 @@ class LibraryView(QWidget):
 
     def _show_counts(self) -> None:
         state = self._session.state
-        parts = [counted(len(state.shown), tr("picture"))] if state.project else []
-        if len(state.selected):
-            parts.append(tr("{n} selected", n=len(state.selected)))
-        self._counts.setText("  ·  ".join(parts))
+        self._counts.setText(_selected_in_words(state))
         n_bad = int((state.table.problem.codes_N >= 0).sum())
         self._bad.setVisible(n_bad > 0 and state.query.problem == "readable")
-        self._bad.setText(f"·  {tr('{n} unreadable', n=n_bad)}")
+        self._bad.setText(tr("{files} cannot be read", files=counted(n_bad, tr("file"))))
 
     def _say_why_empty(self, state: State) -> None:
         reason = _why_empty(state)
@@ -356,6 +359,15 @@ class LibraryView(QWidget):
         )
 
 
+def _selected_in_words(state: State) -> str:
+    """Return how many pictures are selected, and how many of them one does not see for the filter."""
+    if not len(state.selected):
+        return tr("Nothing selected") if len(state.shown) else ""
+    n_unseen = len(np.setdiff1d(state.selected, state.shown)) if state.query.is_filter else 0
+    text = tr("{n} selected", n=len(state.selected))
+    return f"{text}, {tr('{n} of them outside the filter', n=n_unseen)}" if n_unseen else text
+
+
 def _why_empty(state: State) -> str:
     """Return why no picture is shown."""
     if state.project is None:
@@ -380,7 +392,7 @@ def _caption(kind: str, table: PictureTable, picture: int) -> str | None:
     row = table.row_of(picture)
     match kind:
         case "label":
-            return table.label.word(row)
+            return table.label.word(row) or table.name(picture)
         case "folder":
             return table.sub_folder.word(row)
         case "size":
@@ -391,39 +403,6 @@ def _caption(kind: str, table: PictureTable, picture: int) -> str | None:
             changed = datetime.fromtimestamp(table.mtimes_N[row] / 1e9)
             return QLocale().toString(changed, QLocale.FormatType.ShortFormat)
     return table.name(picture)
-
-
-class WordPopup(QFrame):
-    """A field for one word over the pictures it is for, with what there is already to choose from.
-
-    Signals are those of its field: ``given``.
-    """
-
-    WIDTH_PX = 320
-
-    def __init__(self, title: str, words: Any, parent: QWidget) -> None:
-        super().__init__(parent, Qt.WindowType.Popup)
-        self.setProperty("kind", "card")
-        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.setAccessibleName(title)
-        self._field = WordField(title, tr("Type and press Enter"))
-        self._field.set_words(words)
-        self.given = self._field.given
-        self._field.given.connect(self.close)
-        self._field.left.connect(self.close)
-        column = QVBoxLayout(self)
-        column.setSpacing(theme.SPACE)
-        column.addWidget(label(title, "strong"))
-        column.addWidget(self._field)
-        self.setFixedWidth(self.WIDTH_PX)
-
-    def open_over(self, widget: QWidget) -> None:
-        """Show it in the middle of a widget, a third from its top."""
-        self.adjustSize()
-        place = widget.mapToGlobal(widget.rect().center())
-        self.move(place.x() - self.width() // 2, place.y() - widget.height() // 6 - self.height() // 2)
-        self.show()
-        self._field.setFocus()
 
 
 _AnyIndex = QModelIndex | QPersistentModelIndex

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QEvent, QPointF, Qt, QTimer
-from PySide6.QtGui import QGuiApplication, QImage, QResizeEvent, QShowEvent
+from PySide6.QtCore import QPointF, Qt, QTimer
+from PySide6.QtGui import QImage, QShowEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QSplitter, QStackedLayout, QVBoxLayout, QWidget
 
 from dinoviz import theme
@@ -47,7 +47,7 @@ from dinoviz.looking import (
 )
 from dinoviz.mask_edits import Edits, Strokes, path_of
 from dinoviz.match_lines import MatchLines
-from dinoviz.model_names import known_models, model_text
+from dinoviz.model_names import kept_models, known_models, model_text
 from dinoviz.overlays import mask_pixels
 from dinoviz.picture_canvas import Layer, PictureCanvas, Pyramid, Zoom, still
 from dinoviz.saving import copy_image, save_image
@@ -95,6 +95,7 @@ class LookView(QWidget):
         self._is_brushing = self._is_erasing = False
         self._problem = ""
         self._is_stale = True
+        self._kept_models: tuple[str, ...] = ()
         self._layers: list[Layer] = []
         self._build()
         self._bind()
@@ -125,7 +126,7 @@ class LookView(QWidget):
         self._other.setAccessibleName(tr("Second picture"))
         self._connect_canvases()
         self._panel = LookPanel(self._choose, self._press, self._session.use_model)
-        self._export = LookExport(self._desk, self._patch_that_looks)
+        self._export = LookExport(self._desk, lambda: self._pinned, self._side)
         self._panel.add(self._export)
         self._strip = TileStrip(tr("Heads"))
         self._strip.chosen.connect(self._tile_chosen)
@@ -209,9 +210,12 @@ class LookView(QWidget):
             column.addWidget(caption)
             column.addWidget(canvas, 1)
             self._split.addWidget(pane)
-        self._lines = MatchLines(self._split, self._canvas, self._other)
-        self._split.installEventFilter(self)
-        return self._split
+        over = QWidget()
+        below = QVBoxLayout(over)
+        below.setContentsMargins(0, 0, 0, 0)
+        below.addWidget(self._split)
+        self._lines = MatchLines(over, self._canvas, self._other)
+        return over
 
     def _status_bar(self) -> QWidget:
         bar = QWidget()
@@ -254,12 +258,16 @@ class LookView(QWidget):
         bind("look.copy_overlay", self._copy_overlay, self._has_picture)
         bind("export.masks", self._export.open, self._has_picture)
 
+    def _side(self) -> int:
+        return side_of(self._choices, self._model) if self._model else self._choices.side
+
     def _has_picture(self) -> bool:
         return self._canvas.picture is not None
 
     # Showing
 
     def showEvent(self, event: QShowEvent) -> None:
+        self._desk.background("look-models", kept_models, self._take_models)
         if self._is_stale:
             self._refresh()
 
@@ -271,7 +279,9 @@ class LookView(QWidget):
             return
         self._is_stale = False
         has_picture = state.project is not None and state.current is not None and state.table.contains(state.current)
-        self._stack.setCurrentIndex(int(has_picture))
+        if self._stack.currentIndex() != int(has_picture):
+            self._stack.setCurrentIndex(int(has_picture))
+            self._canvas.setFocus()  # arrows and zoom keys work at once
         if not has_picture:
             return
         assert state.current is not None
@@ -280,6 +290,11 @@ class LookView(QWidget):
         self._show_picture(self._canvas, "look-picture", state.current)
         self._ask()
         self._draw()
+
+    def _take_models(self, names: tuple[str, ...]) -> None:
+        if names != self._kept_models:
+            self._kept_models = names
+            self._refresh()
 
     def _change_picture(self, picture: int) -> None:
         self._shown_picture = picture
@@ -309,7 +324,9 @@ class LookView(QWidget):
         size = (int(table.heights_N[row]), int(table.widths_N[row]))
 
         def fail(problem: str) -> None:
-            canvas.set_picture(None, tr("'{name}' cannot be read: {problem}", name=table.name(picture), problem=problem))
+            canvas.set_picture(
+                None, tr("'{name}' cannot be read: {problem}", name=table.name(picture), problem=problem)
+            )
 
         if not self._large.get(slot, table.file(picture), self._stamps[path], canvas.set_picture, fail):
             preview = self._desk.thumbnails.image(picture, PREVIEW_PX) if min(size) > 0 else None
@@ -409,10 +426,11 @@ class LookView(QWidget):
             patch = self._patch_for(model)
             question = question_of(self._choices, model, self._path(current), patch=patch)
             if question is None:
-                return self._other_answered(question, None)
+                self._other_answered(question, None)
+                return
             if self._looks.kept(question) is None:
                 self._other.set_waiting()
-            return self._looks.ask(question, "look-other", partial(self._other_answered, question), self._other_refused)
+            self._looks.ask(question, "look-other", partial(self._other_answered, question), self._other_refused)
 
         self._looks.with_model(self._choices.other_model, ask, self._other_refused)
 
@@ -482,7 +500,7 @@ class LookView(QWidget):
             self._lines.set_lines([], [], [])
         self._canvas.set_tool(self._tool())
         self._canvas.set_erasing(self._is_erasing)
-        self._canvas.set_pinned(self._pinned)
+        self._canvas.set_pinned(self._pinned if self._tool() == "pointer" else None)
         self._draw_other()
         self._draw_strip()
         self._show_controls()
@@ -524,7 +542,6 @@ class LookView(QWidget):
         self._split.widget(1).setVisible(is_seen)
         for caption in self._captions:
             caption.setVisible(is_seen)
-        self._other.view = self._other.view if is_seen else self._zoom
         if not is_seen:
             return
         picture = partner if partner is not None else state.current
@@ -639,7 +656,7 @@ class LookView(QWidget):
             has_edits=bool(strokes and not strokes.edits.is_empty),
             is_brushing=self._is_brushing,
             is_erasing=self._is_erasing,
-            models=known_models(state),
+            models=known_models(state, self._kept_models),
             chosen_model=state.model,
         )
         self._panel.show_choices(choices, facts)
@@ -652,11 +669,11 @@ class LookView(QWidget):
         row = state.table.row_of(state.current)
         parts = [
             state.table.name(state.current),
-            tr("{width} × {height} px", width=int(state.table.widths_N[row]), height=int(state.table.heights_N[row])),
+            tr("{width} by {height} px", width=int(state.table.widths_N[row]), height=int(state.table.heights_N[row])),
         ]
         lattice = _lattice_of(self._seen)
         if lattice is not None:
-            parts.append(tr("seen as {rows} × {cols} patches", rows=lattice.rows, cols=lattice.cols))
+            parts.append(tr("seen as {cols} by {rows} patches", rows=lattice.rows, cols=lattice.cols))
         self._about.setText("  ·  ".join(parts))
         waiting = {"starting": tr("The network is being loaded…"), "failed": self._desk.vision.problem}
         text = self._problem or (waiting.get(self._desk.vision.state, "") if self._seen is None else "")
@@ -678,14 +695,6 @@ class LookView(QWidget):
     def _show_percent(self) -> None:
         self._percent.setText(f"{self._canvas.percent():.0f} %" if self._canvas.picture else "")
 
-    def eventFilter(self, watched: object, event: QEvent) -> bool:
-        if event.type() in (QEvent.Type.Resize, QEvent.Type.Show, QEvent.Type.LayoutRequest):
-            self._lines.resize(self._split.size())
-        return False
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        self._lines.resize(self._split.size())
-
     # What the person does
 
     def _patch_hovered(self, row: int, col: int) -> None:
@@ -706,7 +715,7 @@ class LookView(QWidget):
         self._hovered = (row, col)
         self._refresh()
 
-    def _tile_chosen(self, key: object, adds: bool) -> None:  # noqa: FBT001 - a slot
+    def _tile_chosen(self, key: object, adds: bool) -> None:
         choices = self._choices
         if choices.shows in ("attention", "mask"):
             if key == "mean":
@@ -728,13 +737,13 @@ class LookView(QWidget):
             self._choose(other_model="")
             return
         state = self._session.state
-        others = [value for value, _text in known_models(state) if value != state.model]
+        others = [value for value, _text in known_models(state, self._kept_models) if value != state.model]
         if not others:
             self._session.notify("info", tr("There is no second network yet."), tr("Train one, or get one in Models."))
             self._show_controls()
             return
         menu = QMenu(self)
-        for value, text in known_models(state):
+        for value, text in known_models(state, self._kept_models):
             if value != state.model:
                 menu.addAction(text, partial(self._choose, other_model=value))
         menu.aboutToHide.connect(self._show_controls)
@@ -790,7 +799,7 @@ class LookView(QWidget):
         self._strokes.edits = self._strokes.edits.on(self._seen.lattice)
         self._strokes.begin()
 
-    def _brushed(self, begin: QPointF, end: QPointF, radius: float, is_adding: bool) -> None:  # noqa: FBT001 - a slot
+    def _brushed(self, begin: QPointF, end: QPointF, radius: float, is_adding: bool) -> None:
         if self._strokes and isinstance(self._seen, AttentionSeen):
             self._strokes.brush(begin, end, radius, is_adding=is_adding)
             self._layers = self._layers_of(self._seen)

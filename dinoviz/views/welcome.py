@@ -185,16 +185,18 @@ class WelcomeView(QWidget):
         """Show other projects, pinned ones first, then the newest."""
         kept = [row for row in recent if row.folder]
         self._recent = tuple(sorted(kept, key=lambda row: (not row.is_pinned, -row.opened))[:MOST_CARDS])
-        focused = next((card.recent.folder for card in self._cards if card.hasFocus()), "")
+        focused = next(((place, card) for place, card in enumerate(self._cards) if card.hasFocus()), None)
         self._lay_out()
-        self._focus(focused)
+        if focused:
+            self._focus(focused[1].recent.folder, focused[0])
         if self.isVisible():
             self._look_again()
 
-    def _focus(self, folder: str) -> None:
-        for card in self._cards:
-            if card.recent.folder == folder:
-                card.setFocus()
+    def _focus(self, folder: str, place: int) -> None:
+        """Give the focus to the card of a project, or to that in its place where it went."""
+        nearby = self._cards[max(0, place - 1) : place + 1][-1:]
+        for card in [card for card in self._cards if card.recent.folder == folder] or nearby:
+            card.setFocus()
 
     def _look_again(self) -> None:
         self._glances.ask([row.folder for row in self._recent])
@@ -230,6 +232,7 @@ class WelcomeView(QWidget):
         columns = self._columns
         for place, card in enumerate(self._cards):
             self._cards_at.addWidget(card, place // columns, place % columns)
+            card.show()  # now, and not with the next event, so that it can have the focus
         self._cards_at.setColumnStretch(columns, 1)
 
     def _take_found(self, found: Found) -> None:

@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from engine import distributed
 from engine.catalogue import Shape
 from engine.commands import Outcome, StopSignal, size_in_words, time_in_words
 from engine.commands.listing import named_in_words
 from engine.errors import EXIT_PARTIAL, BadInput
 from engine.estimates import Estimate
-from engine.facts import Machine, facts_of, to_train_on
+from engine.facts import TRAIN, Machine, facts_of, to_train_on
 from engine.models.weights import load_backbone, write_backbone
 from engine.project import Picture, Project, pictures_folder_of
 from engine.protocol import Noticed, Tell
@@ -79,7 +81,8 @@ def to_learn_from(readable: Sequence[Picture]) -> list[Picture]:
     """
     if not readable:
         raise BadInput("There are no readable pictures in the folder.", "See what was found with: engine scan FOLDER.")
-    return [readable[place] for place in to_train_on([picture.split for picture in readable])]
+    is_train = np.array([picture.split == TRAIN for picture in readable])
+    return [readable[place] for place in to_train_on(is_train)]
 
 
 def named_in(file: Path, readable: Sequence[Picture]) -> list[Picture]:

@@ -34,7 +34,10 @@ class Dragging:
     def enter(self, mime: QMimeData) -> bool:
         event = QDragEnterEvent(QPoint(9, 9), Qt.CopyAction, mime, Qt.LeftButton, Qt.NoModifier)
         QApplication.sendEvent(self.window, event)
-        return event.isAccepted()
+        is_taken = event.isAccepted()
+        QApplication.sendEvent(self.window, QDragLeaveEvent())  # the overlay lies under the mouse now
+        QApplication.sendEvent(self.overlay, event)
+        return is_taken
 
     def move(self, mime: QMimeData) -> bool:
         event = QDragMoveEvent(QPoint(50, 50), Qt.CopyAction, mime, Qt.LeftButton, Qt.NoModifier)
@@ -88,14 +91,24 @@ def test_letting_go_before_it_is_known_happens_as_soon_as_it_is(qtbot, dragging,
     assert dragging.dropped[0].kind == "open-folder"
 
 
+def test_what_leaves_the_window_at_once_leaves_nothing_behind(qtbot, dragging, tmp_path):
+    mime = mime_of(tmp_path)
+    event = QDragEnterEvent(QPoint(9, 9), Qt.CopyAction, mime, Qt.LeftButton, Qt.NoModifier)
+    QApplication.sendEvent(dragging.window, event)
+    QApplication.sendEvent(dragging.window, QDragLeaveEvent())
+    qtbot.waitUntil(lambda: not dragging.overlay.isVisible())
+
+
 def test_leaving_shows_the_window_again(qtbot, dragging, tmp_path):
-    dragging.enter(mime_of(tmp_path))
+    mime = mime_of(tmp_path)
+    dragging.enter(mime)
     dragging.leave()
     assert not dragging.overlay.isVisible()
 
 
 def test_it_grows_with_the_window(dragging, tmp_path):
-    dragging.enter(mime_of(tmp_path))
+    mime = mime_of(tmp_path)
+    dragging.enter(mime)
     dragging.window.resize(900, 600)
     QApplication.processEvents()
     assert dragging.overlay.size() == dragging.window.size()

@@ -24,6 +24,8 @@ def view(qtbot):
         qtbot.addWidget(made)
         made.resize(1000, 700)
         made.show()
+        made.activateWindow()
+        qtbot.waitUntil(made.isActiveWindow)
         yield made
 
 
