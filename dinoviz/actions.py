@@ -205,6 +205,9 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="train.trash", text="Move the run to the trash…", place="train", icon="trash", words="delete remove"),
     # Compare.
     # Models.
+    Action(id="models.import", text="Import weights…", place="models", icon="upload-simple", words="checkpoint pth"),
+    Action(id="models.search", text="Search models", keys="/", place="models", icon="magnifying-glass"),
+    Action(id="models.refresh", text="Look again what is here", place="models", icon="arrow-clockwise"),
     # Exports.
     Action(id="export.embeddings", text="Export features…", icon="export", menu="export", words="vectors csv npy"),
     Action(id="export.patches", text="Export patch features…", icon="export", menu="export", words="zarr npz"),
@@ -241,6 +244,8 @@ class Actions(QObject):
         self._keys = {row.id: row.keys for row in ACTIONS}
         self.set_keys(keys or {})
         session.changed.connect(self._place_changed)
+        self._draw_icons()
+        follow(self, theme.changed, self._draw_icons)
 
     def _made(self, row: Action) -> QAction:
         made = QAction(tr(row.text), self._window)
@@ -250,14 +255,12 @@ class Actions(QObject):
         if row.tip:
             made.setToolTip(tr(row.tip))
         self._window.addAction(made)
-        if row.icon:
-
-            def draw() -> None:
-                made.setIcon(theme.icon(row.icon))
-
-            draw()
-            follow(made, theme.changed, draw)
         return made
+
+    def _draw_icons(self) -> None:
+        for name, row in self._rows.items():
+            if row.icon:
+                self._actions[name].setIcon(theme.icon(row.icon))
 
     def rows(self) -> tuple[Action, ...]:
         """Return every action, in the order of the table."""

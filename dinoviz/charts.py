@@ -52,6 +52,8 @@ FEW_POINTS = 24
 """Up to so many measurements are dots as well as a line."""
 PAGE = 0.02
 """Share of what is seen that the cross-hair moves by a key."""
+USUAL = (2, 98)
+"""Percentiles of what was measured that are seen in any case, behind a smoothed curve."""
 
 Floats = NDArray[np.float64]
 
@@ -212,7 +214,8 @@ class Chart(QWidget):
         low, high = self._lens.seen
         points = max(16, int(field.width()) * POINTS_A_PIXEL)
         drawn = [(curve, *thinned(curve.x_N, curve.y_N, low, high, points)) for curve in self._curves]
-        self._span = _span([y for _, _, y in drawn], [mark.value for mark in self._marks])
+        usual = [np.nanpercentile(c.raw_N, USUAL) for c in self._curves if c.raw_N is not None and len(c.raw_N)]
+        self._span = _span([*(y for _, _, y in drawn), *usual], [mark.value for mark in self._marks])
         painter = QPainter(self._still)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
@@ -242,7 +245,7 @@ class Chart(QWidget):
             painter.setPen(colours.muted)
             box = QRectF(0, y - 8, self.LEFT_PX - 6, 16)
             painter.drawText(box, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, self._number(value))
-        for value in ticks(*self._lens.seen, max(2, int(field.width() // 80))):
+        for value in ticks(*self._lens.seen, max(2, int(field.width() // 60))):
             x = float(self._x_px(value))
             painter.setPen(colours.muted)
             box = QRectF(x - 40, field.bottom() + 4, 80, 16)

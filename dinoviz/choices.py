@@ -168,7 +168,17 @@ class CompareChoices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsChoices:
-    """Models."""
+    """Models.
+
+    Args:
+        family: which are listed: all, here, dino or dinov2.
+        text: what is searched for.
+        offered: file that is offered for import; empty for none.
+    """
+
+    family: str = "all"
+    text: str = ""
+    offered: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,7 @@ class Colouring:
 
 TITLES: Mapping[By, str] = {
     "label": "Label", "cluster": "Cluster", "folder": "Folder", "split": "Split", "tag": "Tag", "rating": "Rating",
-    "similarity": "Similarity to the current picture", "crowding": "How alike its neighbours are", "date": "Date",
+    "similarity": "Similarity to current", "crowding": "Likeness of neighbours", "date": "Date",
     "size": "File size", "pixels": "Pixels", "width": "Width", "height": "Height", "shape": "Shape", "none": "Nothing",
 }  # fmt: skip
 TIPS: Mapping[By, str] = {

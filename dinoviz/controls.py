@@ -103,6 +103,7 @@ class EmptyState(QWidget):
         self._text = label(text, "muted", wraps=True)
         self._text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self._text.setFixedWidth(self.WIDTH_PX)
+        self._fit()
         column = QVBoxLayout(self)
         column.setSpacing(theme.SPACE)
         column.addStretch(2)
@@ -121,6 +122,12 @@ class EmptyState(QWidget):
         """Change what it says."""
         self._title.setText(title)
         self._text.setText(text)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Take the height of all lines: a layout that aligns what is in it asks for that of one."""
+        self._text.ensurePolished()
+        self._text.setMinimumHeight(self._text.heightForWidth(self.WIDTH_PX))
 
     def _draw_icon(self) -> None:
         self._icon.setPixmap(pixmap(theme.icon(self._icon_name, "faint"), self.ICON_PX, self))

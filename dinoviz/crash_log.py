@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-import psutil
 from platformdirs import user_log_dir
 
 from engine import __version__
@@ -56,6 +55,8 @@ class CrashLog:
 
 def left_behind() -> list[Path]:
     """Return the reports of windows that ended badly, and forget those that were only killed, which left none."""
+    import psutil  # not before the window is painted
+
     found = []
     for path in sorted(folder().glob("running-*.txt")):
         number = path.stem.removeprefix("running-")

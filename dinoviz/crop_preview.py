@@ -33,6 +33,8 @@ LEAST_SIDE_PX = 40
 WAITING_MS = 200
 """After the last change of the form, before crops are asked for."""
 LINE_PX = 1.6
+SMALL = 1
+"""Colour of small crops among those of Okabe and Ito: orange."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -137,7 +139,7 @@ class CropSheet(QWidget):
         self._lay_out()
 
     def _colour(self, crop: CropDrawn) -> QColor:
-        return theme.colours().accent if crop.is_large else theme.colours().warning
+        return theme.colours().accent if crop.is_large else QColor(theme.OKABE_ITO[SMALL])
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the picture, the boxes and the crops."""

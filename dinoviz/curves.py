@@ -169,7 +169,7 @@ def run_colour(place: int) -> QColor:
 
 
 class CurvesPanel(QWidget):
-    """The charts of one or several runs, with an axis to choose and a slider for smoothing.
+    """The charts of one or several runs; ``bar`` has the axis to choose and a slider for smoothing, to be put anywhere.
 
     Args:
         on_axis: called with the axis that was chosen.
@@ -196,13 +196,13 @@ class CurvesPanel(QWidget):
         self.smoothing.valueChanged.connect(lambda over: None if over == self._over else on_smoothing(over))
         self._legend = QHBoxLayout()
         self._legend.setSpacing(theme.SPACE_L)
-        bar = QHBoxLayout()
+        self.bar = QWidget()
+        bar = QHBoxLayout(self.bar)
+        bar.setContentsMargins(0, 0, 0, 0)
         bar.addWidget(self.axis)
         bar.addSpacing(theme.SPACE_L)
         bar.addWidget(label(tr("Smoothing"), "small"))
         bar.addWidget(self.smoothing)
-        bar.addStretch()
-        bar.addLayout(self._legend)
         self.charts = {
             panel.name: (panel, Chart(panel.title, panel.tip, self.lens, panel.number)) for panel in panels()
         }
@@ -220,7 +220,7 @@ class CurvesPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(theme.SPACE)
-        column.addLayout(bar)
+        column.addLayout(self._legend)
         column.addWidget(self._area)
         follow(self, theme.changed, self.draw)
 
@@ -262,6 +262,7 @@ class CurvesPanel(QWidget):
             pair.addWidget(dot)
             pair.addWidget(label(tr("Run {number}", number=log.number), "small"))
             self._legend.addLayout(pair)
+        self._legend.addStretch()
 
     def draw(self) -> None:
         """Draw what the runs told so far."""

@@ -346,6 +346,11 @@ class Service(QObject):
         self._process.send(ask)
         return None
 
+    @property
+    def is_busy(self) -> bool:
+        """Something was asked and is not answered yet."""
+        return bool(self._asked)
+
     def restart(self) -> None:
         """Start it again, after what it was started with has changed or it failed."""
         self.close()

@@ -150,8 +150,8 @@ class FilterBar(QFrame):
         self._only.setEnabled(is_among or len(state.selected) > 0)
         total = len(state.table)
         n = len(state.shown)
-        text = counted(total, tr("picture")) if n == total else tr("{n} of {total} pictures", n=n, total=total)
-        self._count.setText(text if state.project else "")
+        self._count.setText(tr("{n} of {total}", n=n, total=total) if n != total else counted(total, tr("picture")))
+        self._count.setVisible(state.project is not None)
         self._clear_button.setVisible(state.query.is_filter)
 
     def _show_chips(self) -> None:

@@ -2,26 +2,27 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QStringListModel, Qt
+from PySide6.QtCore import QEvent, QObject, QStringListModel, Qt
 from PySide6.QtGui import QKeyEvent
-from PySide6.QtWidgets import QCompleter, QHBoxLayout, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCompleter, QHBoxLayout, QLineEdit, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from dinoviz import theme
 from dinoviz.controls import Hint, Line, label
 from dinoviz.desk import Desk
 from dinoviz.find_lists import FINE, KEPT, RIGHT, LabelRow, Lists, OutlierRow, doubts_of, outliers_of
 from dinoviz.flow import Flow
-from dinoviz.picture_tile import PictureTile, TileLook
+from dinoviz.picture_tile import INSET_PX, PictureTile, TileLook
 from dinoviz.watching import watch
 from dinoviz.words import tr
-from dinoviz.work_panel import RowWords, WorkPanel
+from dinoviz.work_panel import RowWords, WorkPanel, keyed
 
-PICTURE_PX = 340
+PICTURE_PX, LEAST_PX = 400, 180
+AROUND_PX = 150
+"""Height of margins, heading and the line below a large picture."""
 NEAR_PX = 92
 NEAR = 12
 """Neighbours that are shown: two lines of them beside each other."""
-WORDS_PX = 300
-ENDS_PX = 380
+WORDS_PX, MOST_WORDS_PX = 230, 380
 
 
 class _OnePicture(WorkPanel):
@@ -29,12 +30,13 @@ class _OnePicture(WorkPanel):
 
     def __init__(self, desk: Desk, name: str) -> None:
         super().__init__(desk, name)
+        self._slot = f"find.near {name}"
         self._lists: Lists | None = None
         self._near_of: object = None
         self._near: list[tuple[int, float]] = []
-        self._picture = PictureTile(desk, PICTURE_PX, 1)
+        self._picture = PictureTile(desk, PICTURE_PX, 1, is_square=False)
         self._picture.pressed.connect(lambda _second: desk.actions.trigger("picture.look"))
-        self._copy = PictureTile(desk, PICTURE_PX, 1)
+        self._copy = PictureTile(desk, PICTURE_PX, 1, is_square=False)
         self._title = label("", "title", wraps=True)
         self._text = label("", "muted", wraps=True)
         self._buttons = QVBoxLayout()
@@ -58,7 +60,7 @@ class _OnePicture(WorkPanel):
         side = QWidget()
         side.setLayout(words)
         side.setMinimumWidth(WORDS_PX)
-        side.setMaximumWidth(ENDS_PX)
+        side.setMaximumWidth(MOST_WORDS_PX)
         side.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         top = QHBoxLayout()
         top.setSpacing(theme.SPACE_L)
@@ -66,20 +68,49 @@ class _OnePicture(WorkPanel):
             top.addWidget(tile, 0, Qt.AlignmentFlag.AlignTop)
         top.addWidget(side, 1)
         top.addStretch()
-        self.detail.addLayout(top)
-        self.detail.addWidget(Line())
+        inside = QWidget()
+        inside.setProperty("kind", "plain")
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(theme.SPACE_L, theme.SPACE_L, theme.SPACE_L, theme.SPACE_L)
+        column.setSpacing(theme.SPACE)
+        self._scroll = QScrollArea()
+        self._scroll.setWidget(inside)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll.viewport().installEventFilter(self)
+        self.detail.setContentsMargins(0, 0, 0, 0)
+        self.detail.addWidget(self._scroll)
+        column.addLayout(top)
+        column.addSpacing(theme.SPACE)
+        column.addWidget(Line())
         head = QHBoxLayout()
+        head.setContentsMargins(INSET_PX, 0, 0, 0)
         head.setSpacing(theme.SPACE)
         head.addWidget(self._near_title)
         head.addWidget(self._near_hint, 1)
-        self.detail.addLayout(head)
-        self.detail.addWidget(self._flow_widget)
-        self.detail.addStretch(1)
+        column.addLayout(head)
+        column.addWidget(self._flow_widget)
+        column.addStretch(1)
         for _ in range(NEAR):
             tile = PictureTile(self.desk, NEAR_PX, 2)
             tile.pressed.connect(lambda _second, tile=tile: self._look_at(tile))
             self._tiles.append(tile)
             self._flow.addWidget(tile)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Fit the pictures into the room there is."""
+        if event.type() == QEvent.Type.Resize:
+            self._fit()
+        return super().eventFilter(watched, event)
+
+    def _fit(self) -> None:
+        """Let the large pictures take what the words beside and the neighbours below leave."""
+        room = self._scroll.viewport().size()
+        n = 1 if self._copy.isHidden() else 2
+        wide = (room.width() - WORDS_PX - 4 * theme.SPACE_L) // n - 2 * INSET_PX - theme.SPACE_L
+        high = room.height() - self._flow.heightForWidth(room.width() - 2 * theme.SPACE_L) - AROUND_PX
+        for tile in (self._picture, self._copy):
+            tile.set_side(max(LEAST_PX, min(PICTURE_PX, wide, high)))
 
     def _look_at(self, tile: PictureTile) -> None:
         if tile.look is not None and isinstance(tile.look.picture, int):
@@ -105,7 +136,7 @@ class _OnePicture(WorkPanel):
             self._near = [(one, like) for one, like in near if table.contains(one)]
             self._draw_near()
 
-        self.desk.background.run("find.near", lambda: lists.near(picture, NEAR), take)
+        self.desk.background.run(self._slot, lambda: lists.near(picture, NEAR), take)
 
     def _draw_near(self) -> None:
         table = self.session.state.table
@@ -117,6 +148,7 @@ class _OnePicture(WorkPanel):
                 lines = ((said or tr("no label"), self.colour_of(said)), (f"{shown[1]:.2f}", "muted"))
                 tile.set_look(TileLook(shown[0], lines, tip=table.path(shown[0])))
         self._near_title.setVisible(bool(self._near))
+        self._fit()
 
     def colour_of(self, said: str | None) -> str:
         """Return the colour that the label of a neighbour is written in."""
@@ -165,7 +197,7 @@ class OutliersPanel(_OnePicture):
         """Return the name and how far it is from others."""
         table = self.session.state.table
         badges = (("warning", "warning"),) if row.outlier.stands_out else ()
-        detail = tr("{score} × the usual spread", score=f"{row.outlier.score:.1f}")
+        detail = tr("{score} times the usual spread", score=f"{row.outlier.score:.1f}")
         return RowWords(table.label_of(row.outlier.picture) or table.name(row.outlier.picture), detail, badges)
 
     def show_row(self, row: OutlierRow | None) -> None:
@@ -212,7 +244,7 @@ class LabelsPanel(_OnePicture):
         )
         self._take, self._right_button = take, right
         self._field = _LabelField()
-        self._field.setPlaceholderText(tr("Another label …  (L)"))
+        self._field.setPlaceholderText(keyed(tr("Another label …"), desk.actions.keys("find.other_label")))
         self._field.returnPressed.connect(lambda: self._say_label(self._field.text()))
         self._buttons.insertWidget(2, self._field)
 
@@ -263,8 +295,10 @@ class LabelsPanel(_OnePicture):
         if now is not None and now != doubt.label:
             text += " " + tr("It is corrected to {label}.", label=now)
         self._text.setText(text)
-        self._take.setText(tr("It is {likely}", likely=doubt.likely) + "   ⏎")
-        self._right_button.setText(tr("It is {label}", label=doubt.label) + "   K")
+        keys = self.desk.actions.keys
+        self._take.setText(keyed(tr("It is {likely}", likely=doubt.likely), keys("find.accept")))
+        self._right_button.setText(keyed(tr("It is {label}", label=doubt.label), keys("find.fine")))
+        self._near_hint.setText(tr("in colour those that speak for {likely}", likely=doubt.likely))
         self._field.offer(table.label.words)
 
     def colour_of(self, said: str | None) -> str:

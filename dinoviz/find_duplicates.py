@@ -2,16 +2,15 @@
 
 from dataclasses import replace
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QObject, Qt
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from dinoviz import theme
 from dinoviz.controls import IconButton, SliderRow, button, clear, label
 from dinoviz.desk import Desk
 from dinoviz.find_lists import KEPT, NOT_COPIES, CopiesRow, Lists, copies_of
 from dinoviz.flow import Flow
-from dinoviz.picture_tile import INSET_PX, PictureTile, TileLook
+from dinoviz.picture_tile import INSET_PX, LINE_PX, PictureTile, TileLook
 from dinoviz.watching import watch
 from dinoviz.words import counted, size_in_words, tr
 from dinoviz.work_panel import RowWords, WorkPanel
@@ -23,6 +22,8 @@ MOST_TILES = 60
 KEYS = 9
 """Pictures that have a key of their own."""
 LINES = 4
+BELOW_PX = 64
+"""Height of the buttons of a picture and of the gaps around it."""
 STEP = 0.005
 MORE = 0.8
 """Of the likeness that is in use, the one to look from for more; ``engine.commands.duplicates`` has the figures."""
@@ -51,6 +52,7 @@ class DuplicatesPanel(WorkPanel):
         self._scroll.setWidget(self._tiles)
         self._scroll.setWidgetResizable(True)
         self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll.viewport().installEventFilter(self)
         self._buttons = QHBoxLayout()
         self._buttons.setSpacing(theme.SPACE)
         self.detail.addLayout(self._head)
@@ -62,10 +64,11 @@ class DuplicatesPanel(WorkPanel):
             ("find.next", tr("Skip"), "quiet"),
         ):
             self._buttons.addWidget(self.action_button(name, text, kind=kind))
-        self._buttons.addStretch()
-        self._buttons.addWidget(
-            label(tr("Keys 1 to 9 keep that one; Shift+click leaves one out or takes it back"), "small")
-        )
+        hint = label(tr("Keys 1 to 9 keep that one; Shift+click leaves one out or takes it back"), "small")
+        hint.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        hint.setWordWrap(True)
+        self._buttons.addWidget(hint, 1)
         watch(self, self.session, ("choices.find",), self._filter)
 
     def heading(self) -> list[QWidget]:
@@ -105,7 +108,9 @@ class DuplicatesPanel(WorkPanel):
         text = tr("Suggested: {likeness}", likeness=f"{found.suggested:.2f}")
         if not at_suggested:
             text = tr("Looked for from {likeness}", likeness=f"{found.threshold:.2f}")
-        self._said.setText(tr("{text} · {pictures} compared", text=text, pictures=counted(found.n_pictures, "picture")))
+        self._said.setText(
+            tr("{how} · {pictures} compared", how=text, pictures=counted(found.n_pictures, tr("picture")))
+        )
         self._more.setText(tr("Look for more, from {likeness}", likeness=f"{self._lower():.2f}"))
         self._more.setVisible(self._lower() > 0.3)
         self.set_rows(copies_of(found, likeness, self.session.state.table))
@@ -158,161 +163,10 @@ class DuplicatesPanel(WorkPanel):
 
     def _draw_head(self, row: CopiesRow) -> None:
         table = self.session.state.table
-        alike = (
-            tr("The same file")
-            if row.group.pairs[0].is_exact
-            else tr("Likeness {likeness}", likeness=f"{row.group.likeness:.3f}")
-        )
-        self._title.setText(alike)
-        clear(self._chips)
-        if len(splits := row.splits(table)) > 1:
-            self._chips.addWidget(
-                _chip(
-                    tr("Leak: {splits}", splits=" + ".join(splits)),
-                    "danger",
-                    tr("The same picture is learnt from and tested on: results look better than they are."),
-                )
-            )
-        if len(labels := row.labels(table)) > 1:
-            self._chips.addWidget(
-                _chip(
-                    tr("Labels differ: {labels}", labels=" + ".join(labels)),
-                    "warning",
-                    tr("One and the same picture cannot be both: one label is wrong."),
-                )
-            )
-
-    def _build_tiles(self, row: CopiesRow) -> None:
-        clear(self._flow)
-        side = self._side(len(row.pictures))
-        for place, picture in enumerate(row.pictures[:MOST_TILES]):
-            self._flow.addWidget(_Member(self, place, picture, side))
-        hidden = len(row.pictures) - MOST_TILES
-        if hidden > 0:
-            self._flow.addWidget(label(tr("… and {n} more", n=hidden), "muted"))
-
-    def _side(self, n: int) -> int:
-        """Return how large pictures can be so that all of a small group are seen at once."""
-        width = max(1, self._scroll.viewport().width())
-        columns = min(n, 4)
-        return max(SMALLEST_PX, min(LARGEST_PX, width // columns - 2 * INSET_PX - theme.SPACE, self._room_high()))
-
-    def _room_high(self) -> int:
-        return max(SMALLEST_PX, self._scroll.viewport().height() - LINES * 18 - 60)
-
-    def _draw_tiles(self, row: CopiesRow) -> None:
-        best = self._best(row)
-        for place in range(self._flow.count()):
-            member = self._flow.itemAt(place).widget()  # type: ignore[union-attr]
-            if isinstance(member, _Member):
-                member.draw(row, is_best=member.picture == best)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the pictures anew."""
-        super().resizeEvent(event)
-        if self._row is not None:
-            side = self._side(len(self._row.pictures))
-            for place in range(self._flow.count()):
-                member = self._flow.itemAt(place).widget()  # type: ignore[union-attr]
-                if isinstance(member, _Member):
-                    member.set_side(side)
-
-    # What can be done
-
-    def _left(self, row: CopiesRow) -> list[int]:
-        hidden = self.session.state.marks.hidden
-        return [picture for picture in row.pictures if picture not in hidden]
-
-    def _best(self, row: CopiesRow) -> int | None:
-        """Return the one worth keeping of those that are left."""
-        left = self._left(row)
-        return left[0] if left else None
-
-    def can(self, what: str) -> bool:
-        """Tell whether there is a group in hand."""
-        return self.in_hand is not None and what in ("fine", "accept", "keep", "leave_out")
-
-    def accept(self) -> None:
-        """Keep the framed one."""
-        row = self.in_hand
-        if row is not None and (best := self._best(row)) is not None:
-            self._keep_only(row, best)
-
-    def keep(self, number: int) -> None:
-        """Keep one by its number."""
-        row = self.in_hand
-        if row is not None and number < len(row.pictures):
-            self._keep_only(row, row.pictures[number])
-
-    def _keep_only(self, row: CopiesRow, picture: int) -> None:
-        if picture in self.session.state.marks.hidden:
-            self.session.restore([picture])
-        self.session.hide([other for other in row.pictures if other != picture])
-        self.go_on()
-
-    def fine(self) -> None:
-        """Say that those that are left are no copies of each other."""
-        row = self.in_hand
-        if row is not None:
-            subject = ",".join(map(str, sorted(self._left(row))))
-            self.session.judge(NOT_COPIES, subject, KEPT)
-            self.go_on()
-
-    def leave_out(self) -> None:
-        """Leave the current picture out, or take it back."""
-        row, current = self.in_hand, self.session.state.current
-        if row is not None and current in row.pictures:
-            self.turn(current)
-
-    def turn(self, picture: int) -> None:
-        """Leave a picture out, or take it back."""
-        if picture in self.session.state.marks.hidden:
-            self.session.restore([picture])
-        else:
-            self.session.hide([picture])
-
-
-class _Member(QWidget):
-    """One picture of a group, what is known of it, and what can be done with it."""
-
-    def __init__(self, panel: DuplicatesPanel, place: int, picture: int, side: int) -> None:
-        super().__init__()
-        self._panel = panel
-        self._place = place
-        self.picture = picture
-        self._tile = PictureTile(panel.desk, side, LINES)
-        self._tile.pressed.connect(self._pressed)
-        self._keep = button(tr("Keep only this"), lambda: panel.keep(place), kind="quiet")
-        self._keep.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self._turn = IconButton("eye-slash", tr("Leave this one out, or take it back"), lambda: panel.turn(picture))
-        row = QHBoxLayout()
-        row.setSpacing(theme.SPACE_S)
-        row.setContentsMargins(INSET_PX - 4, 0, 0, 0)
-        row.addWidget(self._keep)
-        row.addWidget(self._turn)
-        row.addStretch()
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addWidget(self._tile)
-        column.addLayout(row)
-
-    def set_side(self, side: int) -> None:
-        """Show it larger or smaller."""
-        self._tile.set_side(side)
-
-    def draw(self, row: CopiesRow, *, is_best: bool) -> None:
-        """Show what is known of it now."""
-        state = self._panel.session.state
-        table = state.table
-        at = table.row_of(self.picture)
-        width, height = int(table.widths_N[at]), int(table.heights_N[at])
-        likeness = row.likeness_of(self.picture)
-        alike = (
-            tr("proposed to keep: the largest")
-            if likeness is None
-            else tr("{likeness} like it", likeness=f"{likeness:.3f}")
-        )
+        alike = tr("proposed to keep: the largest")
+        if likeness is not None:
+            kept = row.pictures.index(row.keep_of(self.picture)) + 1
+            alike = tr("{likeness} like number {kept}", likeness=f"{likeness:.3f}", kept=kept)
         labels = len(row.labels(table)) > 1
         splits = len(row.splits(table)) > 1
         label_text = table.label_of(self.picture) or tr("no label")

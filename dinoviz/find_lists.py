@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dinoviz.table import PictureTable
 from engine.errors import UserError
 from engine.finding import duplicate_files, oddity_files
-from engine.finding.duplicate_files import Duplicates, Group, regrouped
+from engine.finding.duplicate_files import Duplicates, Group, Member, regrouped
 from engine.finding.neighbours import NeighbourTable, read_neighbours
 from engine.finding.oddity_files import Oddities, Outlier, Suspect
 from engine.marks import Marks
@@ -164,8 +164,15 @@ class CopiesRow:
 
     def likeness_of(self, picture: int) -> float | None:
         """Return how alike a picture is to the one to keep for it; None for that one itself."""
-        member = next(member for member in self.group.members if member.picture == picture)
+        member = self._member(picture)
         return None if member.keep == picture else member.likeness
+
+    def keep_of(self, picture: int) -> int:
+        """Return the picture to keep for a picture."""
+        return self._member(picture).keep
+
+    def _member(self, picture: int) -> Member:
+        return next(member for member in self.group.members if member.picture == picture)
 
 
 def _words(words: Iterable[str | None]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PySide6.QtCore import QSize, Qt, QTimer
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from dinoviz import theme
@@ -32,7 +33,7 @@ from dinoviz.watching import watch
 from dinoviz.why_card import WhyCard
 from dinoviz.words import counted, size_in_words, tr
 from engine.protocol import Refused
-from engine.questions import Describe, Hits, Part, PartHits, PartShown, ShowPart, Similar, Vectors
+from engine.questions import Describe, Hits, Part, PartHits, PartShown, Ping, ShowPart, Similar, Vectors
 
 CRUMB_PX = 30
 ARROW_PX = 12
@@ -67,6 +68,13 @@ class SearchPanel(QWidget):
         self._draw_crumbs()
         self.ask_again()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Let both services start before something is asked of them."""
+        super().showEvent(event)
+        if self._session.state.set is not None:
+            for service in (self._desk.vision, self._desk.search):
+                service.ask(Ping(), "find.wake", lambda _done: None)
+
     # Layout
 
     def _build(self) -> None:
@@ -97,7 +105,7 @@ class SearchPanel(QWidget):
         self._message_room = QVBoxLayout(self._message)
         self._stack.addWidget(self._message)
         column.addWidget(self._stack, 1)
-        self._why = WhyCard(self._desk, made)
+        self._why = WhyCard(self._desk, made, self._stack)
         self._resting = QTimer(self, singleShot=True, interval=HOVER_MS)
         self._resting.timeout.connect(self._explain)
         return made

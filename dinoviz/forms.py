@@ -1,14 +1,14 @@
 """The form of a recipe: a row for every field that `engine.recipes` declares, under its section's heading.
 
-It draws what it is shown and says what was typed: it keeps nothing. A field that is declared later, or a new section,
+It draws what it is shown and says what was typed; it changes nothing. A field that is declared later, or a new section,
 appears here without a line of code. What is settled stands as the placeholder of its field with the reason beside it;
 what was asked for is marked and can be given back to be settled; what cannot be is refused in words below its field.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QPainter, QPaintEvent, QWheelEvent
+from PySide6.QtCore import QSize, Qt, QTimer
+from PySide6.QtGui import QPainter, QPaintEvent, QShowEvent, QWheelEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QCompleter,
@@ -29,19 +29,30 @@ from dinoviz.run_plan import BASIC, START, Prepared, Texts
 from dinoviz.words import tr
 from engine.recipes import FIELDS, SECTIONS, choices_of, unit_of
 
-NAME_PX, CONTROL_PX, UNIT_PX = 188, 152, 56
-REASON_PX = 120
+NAME_PX, CONTROL_PX = 172, 132
+REASON_PX = 60
 """Least width of the reasons; below it they make way."""
+ROWS_AT_ONCE, BETWEEN_MS = 8, 15
+"""Rows of folded sections made in one turn of the event loop, some 20 ms, and the pause after them."""
 
 OnTyped = Callable[[str, str], object]
 
 
 class Elided(QLabel):
-    """A muted line that ends in an ellipsis where it has no room; its tooltip is the whole."""
+    """A muted sentence on a few lines that ends in an ellipsis where it has no room; its tooltip is the whole."""
+
+    def __init__(self, lines: int = 1) -> None:
+        super().__init__()
+        self._lines = lines
+        self.setFont(theme.font("small"))
 
     def minimumSizeHint(self) -> QSize:
-        """Ask for no room."""
-        return QSize(0, super().minimumSizeHint().height())
+        """Ask for no width."""
+        return QSize(0, self._lines * self.fontMetrics().height())
+
+    def sizeHint(self) -> QSize:
+        """Ask for the lines it may have."""
+        return QSize(super().sizeHint().width(), self._lines * self.fontMetrics().height())
 
     def say(self, text: str) -> None:
         """Change what it says."""
@@ -54,8 +65,19 @@ class Elided(QLabel):
         painter = QPainter(self)
         painter.setPen(theme.colours().muted)
         painter.setFont(self.font())
-        shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
-        painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
+        flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft | Qt.TextFlag.TextWordWrap
+        painter.drawText(self.rect(), flags, self._fitting(flags))
+
+    def _fitting(self, flags: int) -> str:
+        """Return as many words as fit, or, on one line, as many letters."""
+        metrics, room = self.fontMetrics(), self._lines * self.fontMetrics().height() + 1
+        if self._lines == 1:
+            return metrics.elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
+        words, shown = self.text().split(" "), self.text()
+        while words and metrics.boundingRect(0, 0, self.width(), 1 << 20, flags, shown).height() > room:
+            words.pop()
+            shown = " ".join(words).rstrip(",;:") + "…"
+        return shown
 
 
 class Choice(QComboBox):
@@ -82,10 +104,8 @@ class FieldRow(QWidget):
         self.control.setToolTip(run_plan.help_of(name))
         self.control.setAccessibleName(run_plan.label_of(name))
         self.control.setAccessibleDescription(info.description or "")
-        unit = label(unit_of(info), "small")
-        unit.setFixedWidth(UNIT_PX)
-        self._reason = Elided()
-        self._reason.setFont(theme.font("small"))
+        self._unit = unit_of(info)
+        self._reason = Elided(lines=2)
         self._reason.setMinimumWidth(REASON_PX)
         self._reason.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self._back = IconButton(
@@ -99,10 +119,10 @@ class FieldRow(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(theme.SPACE)
         grid.setVerticalSpacing(2)
-        for column, part in enumerate((self._label, self.control, unit, self._reason, self._back)):
+        for column, part in enumerate((self._label, self.control, self._reason, self._back)):
             grid.addWidget(part, 0, column)
-        grid.addWidget(self._problem, 1, 1, 1, 4)
-        grid.setColumnStretch(3, 1)
+        grid.addWidget(self._problem, 1, 1, 1, 3)
+        grid.setColumnStretch(2, 1)
         keep = self._back.sizePolicy()
         keep.setRetainSizeWhenHidden(True)
         self._back.setSizePolicy(keep)
@@ -146,7 +166,8 @@ class FieldRow(QWidget):
             place = max(0, self.control.findData(text))
             if self.control.currentIndex() != place:
                 self.control.setCurrentIndex(place)
-        self._reason.say(tr("asked for") if is_asked else reason)
+        why = tr("asked for") if is_asked else reason
+        self._reason.say(f"{self._unit} · {why}" if self._unit else why)
         self._back.setVisible(is_asked)
         _set(self._label, "kind", "strong" if is_asked else "body")
         _set(self.control, "wrong", bool(problem))
@@ -174,7 +195,12 @@ class RecipeForm(QWidget):
     def __init__(self, on_typed: OnTyped, *, without: Sequence[str] = (START,)) -> None:
         super().__init__()
         self.rows: dict[str, FieldRow] = {}
+        self._on_typed = on_typed
         self._sections: list[tuple[Section, list[str]]] = []
+        self._shown: tuple[Texts, Prepared] | None = None
+        self._later = QTimer(self)
+        self._later.setInterval(BETWEEN_MS)
+        self._later.timeout.connect(self._make_next)
         self.search = QLineEdit()
         self.search.setPlaceholderText(tr("Search the settings"))
         self.search.setClearButtonEnabled(True)
@@ -186,10 +212,10 @@ class RecipeForm(QWidget):
         self._column.setContentsMargins(0, 0, theme.SPACE, 0)
         self._column.setSpacing(theme.SPACE_S)
         basic = [name for name in BASIC if name in FIELDS]
-        self._add(tr("Basics"), basic, on_typed, is_open=True)
+        self._add(tr("Basics"), basic, is_open=True)
         for section, settings in SECTIONS.items():
             rest = [name for name in settings.model_fields if name not in basic and name not in without]
-            self._add(run_plan.heading_of(section), rest, on_typed, is_open=False)
+            self._add(run_plan.heading_of(section), rest, is_open=False)
         self._nothing = EmptyState("magnifying-glass", tr("No such setting"), tr("Try another word, such as rate."))
         self._nothing.hide()
         self._column.addWidget(self._nothing)
@@ -208,14 +234,31 @@ class RecipeForm(QWidget):
         column.addLayout(top)
         column.addWidget(area)
 
-    def _add(self, title: str, names: Sequence[str], on_typed: OnTyped, *, is_open: bool) -> None:
+        self._make_next()
+
+    def _add(self, title: str, names: Sequence[str], *, is_open: bool) -> None:
         section = Section(title, is_open=is_open)
         section.body.setSpacing(theme.SPACE_S)
-        for name in names:
-            self.rows[name] = FieldRow(name, on_typed, run_plan.suggestions_of(name))
-            section.body.addWidget(self.rows[name])
         self._sections.append((section, list(names)))
         self._column.addWidget(section)
+
+    def _make_next(self) -> None:
+        """Make the rows of the next section: all at once would hold the window up."""
+        for section, names in self._sections:
+            missing = [name for name in names if name not in self.rows]
+            if missing:
+                for name in missing[:ROWS_AT_ONCE]:
+                    self.rows[name] = FieldRow(name, self._on_typed, run_plan.suggestions_of(name))
+                    section.body.addWidget(self.rows[name])
+                    self._show_row(name)
+                    self.rows[name].setVisible(run_plan.matches(name, self.search.text()))
+                return
+        self._later.stop()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Make the folded sections ready, one after the other."""
+        if len(self.rows) < sum(len(names) for _, names in self._sections):
+            self._later.start()
 
     def _find(self, wanted: str) -> None:
         """Show the rows that are searched for, unfolded; with nothing to search, all as they were."""
@@ -223,7 +266,8 @@ class RecipeForm(QWidget):
         for section, names in self._sections:
             found = [name for name in names if run_plan.matches(name, wanted)]
             for name in names:
-                self.rows[name].setVisible(name in found)
+                if name in self.rows:
+                    self.rows[name].setVisible(name in found)
             section.setVisible(bool(found))
             n_found += len(found)
             if wanted:
@@ -235,15 +279,16 @@ class RecipeForm(QWidget):
 
     def show_prepared(self, texts: Texts, prepared: Prepared) -> None:
         """Show what was typed, by field, and what it comes to."""
+        self._shown = texts, prepared
+        for name in self.rows:
+            self._show_row(name)
+
+    def _show_row(self, name: str) -> None:
+        if self._shown is None:
+            return
+        texts, prepared = self._shown
         plan = prepared.plan
-        values = plan.values() if plan else {}
-        reasons: Mapping[str, str] = plan.reasons if plan else {}
-        for name, row in self.rows.items():
-            value = run_plan.said(values[name]) if name in values else ""
-            row.show_value(texts.get(name, ""), value, _reason(name, reasons), prepared.problems.get(name, ""))
-
-
-def _reason(name: str, reasons: Mapping[str, str]) -> str:
-    if name in reasons:
-        return reasons[name]
-    return tr("the usual value")
+        section = FIELDS[name][0]
+        settled = run_plan.said(getattr(getattr(plan, section), name)) if plan else ""
+        reason = plan.reasons.get(name, tr("the usual value")) if plan else ""
+        self.rows[name].show_value(texts.get(name, ""), settled, reason, prepared.problems.get(name, ""))

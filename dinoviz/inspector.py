@@ -39,10 +39,10 @@ from engine.sets import FeatureSet
 
 WIDTHS_PX = (264, 440)
 PREVIEW_PX = 200
-LIKE_SIDE_PX = 56
+LIKE_SIDE_PX = 72
 LIKE_ROWS = 2
-LIKE_COUNT = 12
-"""As many as two rows of the widest panel hold."""
+LIKE_COUNT = 10
+"""As many as the rows of the widest panel hold."""
 LABELS_SHOWN = 6
 BAR_PX = 6
 COMPARED_AT_MOST = 200_000
@@ -373,9 +373,9 @@ def _said(ids: Ids, table: PictureTable, marks: Marks) -> _Said:
     chosen = set(ids.tolist())
     stars = {marks.ratings.get(picture, 0) for picture in chosen}
     codes = table.label.codes_N[table.rows_of(ids)]
-    found, counts = np.unique(codes, return_counts=True)
-    by_count = sorted(zip(counts.tolist(), found.tolist(), strict=True), reverse=True)
-    labels = tuple((table.label.words[code] if code >= 0 else "", count) for count, code in by_count)
+    counts = np.bincount(codes + 1, minlength=len(table.label.words) + 1).tolist()
+    by_count = sorted(zip(counts, ("", *table.label.words), strict=True), reverse=True)
+    labels = tuple((word, count) for count, word in by_count if count)
     return _Said(
         stars=stars.pop() if len(stars) == 1 else -1,
         label=labels[0][0] if len(labels) == 1 else "",

@@ -246,6 +246,8 @@ class Legend(QWidget):
         self._list.pointed.connect(self.pointed)
         self._bar = _Bar()
         self._missing = Hint("")
+        for part in (self._search, self._bar, self._missing):
+            part.hide()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(theme.SPACE_S)

@@ -13,11 +13,11 @@ from dinoviz import theme
 from dinoviz.choices import LookChoices
 from dinoviz.controls import Hint, IconButton, Section, Segmented, button
 from dinoviz.desk import Desk
-from dinoviz.looking import AttentionSeen, Patch, Seen
-from dinoviz.mask_edits import FOLDER
+from dinoviz.looking import Patch
 from dinoviz.table import Ids
 from dinoviz.words import counted, tr
 from engine.catalogue import formats_of
+from engine.exporting.edited import FOLDER
 from engine.store import write_atomically
 
 LISTS = Path("cache") / "lists"
@@ -77,6 +77,8 @@ class LookExport(QWidget):
         super().__init__()
         self._desk, self._patch, self._side = desk, patch, side
         self._what = "masks"
+        self._choices = LookChoices()
+        self._has_attention = True
         self._section = Section(tr("Export many"), is_open=False)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -123,10 +125,10 @@ class LookExport(QWidget):
         if isinstance(above, QScrollArea):
             above.ensureWidgetVisible(self._go)
 
-    def show_choices(self, choices: LookChoices, seen: Seen | None) -> None:
+    def show_choices(self, choices: LookChoices, *, has_attention: bool) -> None:
         """Say what would be exported now."""
-        self._choices = choices
-        self._go.setEnabled(isinstance(seen, AttentionSeen) and not choices.is_rollout)
+        self._choices, self._has_attention = choices, has_attention
+        self._go.setEnabled(has_attention and not choices.is_rollout)
         self._describe()
 
     def _set_what(self, what: str) -> None:
@@ -149,14 +151,19 @@ class LookExport(QWidget):
         n = len(self._pictures())
         state = self._desk.session.state
         which = tr("selected") if len(state.selected) else tr("shown")
+        if state.project is not None:
+            self._folder.setPlaceholderText(self._default_out().name)
+            self._folder.setToolTip(tr("Folder to make; without a name: {folder}", folder=self._default_out()))
         self._go.setText(tr("Export {pictures}", pictures=counted(n, "picture")))
         self._note.setText(self._note_text(n, which))
 
     def _note_text(self, n: int, which: str) -> str:
-        choices: LookChoices | None = getattr(self, "_choices", None)
-        if choices and choices.is_rollout:
+        choices = self._choices
+        if choices.is_rollout:
             return tr("Rollout cannot be exported: choose a layer.")
-        if choices and self._what == "masks" and len(choices.heads) > 1:
+        if not self._has_attention:
+            return tr("This network has no attention to export.")
+        if self._what == "masks" and len(choices.heads) > 1:
             how = tr("the union of all heads") if choices.is_union else tr("the mean of all heads")
             return tr("The {n} {which} pictures, by {how}: several heads cannot be chosen.", n=n, which=which, how=how)
         return tr("The {n} {which} pictures, with the settings above.", n=n, which=which)
@@ -172,10 +179,13 @@ class LookExport(QWidget):
 
     def _out(self) -> Path:
         """Return the folder to make: as typed, or beside the project."""
+        text = self._folder.text().strip()
+        return Path(text).expanduser() if text else self._default_out()
+
+    def _default_out(self) -> Path:
         project = self._desk.session.state.project
         assert project is not None
-        text = self._folder.text().strip()
-        return Path(text).expanduser() if text else project.parent / f"{project.stem}-{self._default_name()}"
+        return project.parent / f"{project.stem}-{self._default_name()}"
 
     def _arguments(self, names: Path | None) -> list[str]:
         state = self._desk.session.state

@@ -11,7 +11,6 @@ from PySide6.QtGui import QColor, QImage
 from dinoviz import theme
 from dinoviz.choices import LookChoices
 from dinoviz.looking import AttentionSeen, MatchesSeen, Patch, PatchesSeen
-from dinoviz.mask_edits import Cells, Edits, fine, finer
 from dinoviz.overlays import (
     COLOUR_MAPS,
     ColourMap,
@@ -29,6 +28,7 @@ from dinoviz.overlays import (
     span_of,
 )
 from dinoviz.picture_canvas import ImageLayer, Layer, OutlineLayer, PointsLayer, patch_box
+from engine.exporting.edited import Cells, Edits, fine, finer
 from engine.questions import Lattice
 
 OUTLINE = (255, 214, 10)

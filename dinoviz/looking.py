@@ -21,6 +21,8 @@ ROOM_BYTES = 96 << 20
 """Arrays kept; some 3,000 pictures with 3 heads of 1,000 patches, or 300 with 12 heads of 2,400."""
 PATCHES_A_SIDE = 30
 """Patches along the shorter side where the side fits the model: 480 px of a ViT-S/16, as visualize_attention.py."""
+USUAL_PATCH = 16
+"""Patch assumed of a network that has none of its own, so that it sees pictures at 480 px."""
 SIDES = (224, 320, 480, 640, 800, 1024)
 """Sides that can be chosen, px; beyond, a picture takes many seconds without a GPU."""
 
@@ -187,7 +189,7 @@ def _size(seen: Seen) -> int:
 
 def side_of(choices: LookChoices, model: q.Model) -> int:
     """Return the shorter side at which a picture is seen: as chosen, or what fits the model's patches."""
-    patch = max(1, model.patch)
+    patch = model.patch or USUAL_PATCH
     return max(patch, choices.side or PATCHES_A_SIDE * patch)
 
 

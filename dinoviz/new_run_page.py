@@ -37,7 +37,7 @@ from dinoviz.words import counted, size_in_words, time_in_words, tr
 from engine.catalogue import BUNDLED, Shape, VitShape
 from engine.errors import UserError
 from engine.estimates import Speed, parameters
-from engine.facts import free_bytes, models_folder, start_shape
+from engine.facts import TRAIN, free_bytes, models_folder, start_shape
 from engine.recipes import Plan, Recipe
 from engine.run_files import newest_speed
 from engine.store import write_atomically
@@ -78,6 +78,7 @@ class NewRunPage(QWidget):
         self.start_from.setToolTip(run_plan.help_of(START))
         self.start_from.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.start_from.setMinimumContentsLength(18)
+        self.start_from.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.start_from.activated.connect(self._choose_start)
         self._start_problem = label("", "danger", wraps=True)
         self._start_problem.hide()
@@ -108,7 +109,7 @@ class NewRunPage(QWidget):
         split.addWidget(area)
         split.setStretchFactor(0, 1)
         split.setStretchFactor(1, 1)
-        split.setSizes([600, 560])
+        split.setSizes([640, 500])
         split.setChildrenCollapsible(False)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -294,7 +295,7 @@ class NewRunPage(QWidget):
             self._lines[0].setText(
                 tr(
                     "{pictures}, {epochs}: {steps} steps of {batch}",
-                    pictures=counted(plan.pictures, "picture"),
+                    pictures=self._pictures_in_words(plan.pictures),
                     epochs=counted(plan.run.epochs, "epoch"),
                     steps=plan.steps,
                     batch=plan.run.batch,
@@ -315,6 +316,12 @@ class NewRunPage(QWidget):
         told = tr("Cannot start: see {fields}.", fields=", ".join(wrong)) if wrong else prepared.problem
         self._say(self._wrong, told)
         self.start_button.setToolTip(told)
+
+    def _pictures_in_words(self, n: int) -> str:
+        """Return how many pictures are learnt from, and why not all where a split is kept apart."""
+        pictures = counted(n, "picture")
+        is_split = self._only() is None and TRAIN in self._desk.session.state.table.split.words
+        return tr("{pictures} of the train split", pictures=pictures) if is_split else pictures
 
     def _risk(self, prepared: Prepared) -> str:
         """Return what may not fit this machine."""
@@ -447,7 +454,8 @@ def _named(text: str, control: QWidget) -> QHBoxLayout:
     name.setBuddy(control)
     row.addWidget(name)
     row.addWidget(control)
-    row.addStretch()
+    if control.sizePolicy().horizontalPolicy() != QSizePolicy.Policy.Expanding:
+        row.addStretch()
     return row
 
 

@@ -85,9 +85,9 @@ class Opening:
                     session.go("library")
 
     def _import(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            self._desk.jobs.start(["models", "import", str(path)], tr("Import {name}", name=path.name))
-        self._desk.session.go("models")
+        session = self._desk.session
+        session.choose(models=replace(session.state.choices.models, offered=str(paths[0])))
+        session.go("models")
 
     def _open_project(self, folder: Path) -> None:
         self._desk.session.open(folder, self._memory().of(folder))

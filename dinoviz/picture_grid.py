@@ -470,7 +470,8 @@ class PictureGrid(QAbstractScrollArea):
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
         """Move what is drawn, and draw what came in at the edge only."""
-        if self._band is not None or (self._empty is not None and self._empty.isVisible()):
+        is_far = abs(dy) * self._unit >= self.viewport().height()  # Qt crashes where this overflows 32 bits
+        if is_far or self._band is not None or (self._empty is not None and self._empty.isVisible()):
             self.viewport().update()
         else:
             self.viewport().scroll(dx, dy * self._unit)

@@ -19,6 +19,8 @@ from dinoviz.watching import follow
 LINE_PX = 18
 INSET_PX = 8
 NUMBER_PX = 22
+LEAST_WIDTH_PX = 190
+"""Of a tile that is no square: its lines need room, however narrow the picture is."""
 OUT_OPACITY = 0.3
 """Of a picture that is left out."""
 
@@ -68,9 +70,14 @@ class PictureTile(QWidget):
 
     pressed = Signal(bool)
 
-    def __init__(self, desk: Desk, side: int, n_lines: int, *, can_be_pressed: bool = True) -> None:
+    def __init__(
+        self, desk: Desk, side: int, n_lines: int, *, can_be_pressed: bool = True, is_square: bool = True
+    ) -> None:
+        """``is_square``: the picture has a square to itself; otherwise the tile is as wide and high as it."""
         super().__init__()
+        self._session = desk.session
         self._thumbnails = desk.thumbnails
+        self._is_square = is_square
         self._side = side
         self._n_lines = n_lines
         self._look: TileLook | None = None
@@ -93,6 +100,7 @@ class PictureTile(QWidget):
     def set_look(self, look: TileLook | None) -> None:
         """Show this, or nothing."""
         self._look = look
+        self.setFixedSize(self.sizeHint())
         words = [] if look is None else [look.name, *(text for text, _ in look.lines)]
         self.setAccessibleName(", ".join(filter(None, words)))
         self.setToolTip(look.tip if look else "")
@@ -108,7 +116,20 @@ class PictureTile(QWidget):
     def sizeHint(self) -> QSize:
         """Ask for the picture, its lines and the ring around."""
         lines = self._n_lines * LINE_PX + (theme.SPACE_S if self._n_lines else 0)
-        return QSize(self._side + 2 * INSET_PX, self._side + 2 * INSET_PX + lines)
+        room = self._room().size().toSize()
+        return QSize(room.width() + 2 * INSET_PX, room.height() + 2 * INSET_PX + lines)
+
+    def _room(self) -> QRectF:
+        """Return where the picture has its place."""
+        square = QRectF(INSET_PX, INSET_PX, self._side, self._side)
+        table = self._session.state.table
+        picture = None if self._look is None else self._look.picture
+        if self._is_square or not isinstance(picture, int) or not table.contains(picture):
+            return square
+        row = table.row_of(picture)
+        fitted = _fitted(square, max(1, int(table.widths_N[row])) / max(1, int(table.heights_N[row])))
+        width = max(fitted.width(), min(self._side, LEAST_WIDTH_PX))  # for the lines below it
+        return QRectF(INSET_PX, INSET_PX, round(width), round(fitted.height()))
 
     def _arrived(self, picture: Picture) -> None:
         if self._look is not None and self._look.picture == picture:
@@ -130,7 +151,7 @@ class PictureTile(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         self._draw_ground(painter, look)
-        room = QRectF(INSET_PX, INSET_PX, self._side, self._side)
+        room = self._room()
         image = self._image(look)
         where = room if image is None else _fitted(room, image.width() / max(1, image.height()))
         painter.setOpacity(OUT_OPACITY if look.is_out else 1.0)
@@ -177,12 +198,14 @@ class PictureTile(QWidget):
         font = theme.font("small")
         painter.setFont(font)
         metrics = QFontMetrics(font)
-        top = self._side + INSET_PX + theme.SPACE_S
+        room = self._room()
+        top = room.bottom() + theme.SPACE_S
         for number, (text, colour) in enumerate(look.lines[: self._n_lines]):
-            line = QRectF(INSET_PX, top + number * LINE_PX, self._side, LINE_PX)
+            line = QRectF(room.left(), top + number * LINE_PX, room.width(), LINE_PX)
             painter.setPen(getattr(theme.colours(), colour))
             shown = metrics.elidedText(text, Qt.TextElideMode.ElideMiddle, int(line.width()))
-            painter.drawText(line, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, shown)
+            side = Qt.AlignmentFlag.AlignHCenter if self._is_square else Qt.AlignmentFlag.AlignLeft
+            painter.drawText(line, side | Qt.AlignmentFlag.AlignVCenter, shown)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Press it."""
@@ -237,8 +260,9 @@ def _is_second(modifiers: Qt.KeyboardModifier) -> bool:
 
 
 def _fitted(room: QRectF, aspect: float) -> QRectF:
-    """Return the middle of a square that a picture of some width by height fills."""
-    width, height = (room.width(), room.width() / aspect) if aspect >= 1 else (room.height() * aspect, room.height())
+    """Return the middle of a room that a picture of some width by height fills."""
+    width = min(room.width(), room.height() * aspect)
+    height = width / aspect
     return QRectF(room.center().x() - width / 2, room.center().y() - height / 2, width, height)
 
 

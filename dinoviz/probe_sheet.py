@@ -50,7 +50,7 @@ class ProbeSheet(QWidget):
         self._first = film.steps[0] if film.steps else 0
         self.setCursor(Qt.CursorShape.SplitHCursor if share is not None else Qt.CursorShape.ArrowCursor)
         if is_other:
-            self.updateGeometry()
+            self.setFixedHeight(self.heightForWidth(self.width()))
         self.update()
 
     def _n_columns(self, width: int) -> int:

@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QSlider, QVBoxLayout, QWidget
 
 from dinoviz import theme
-from dinoviz.controls import EmptyState, IconButton, Segmented, label
+from dinoviz.controls import EmptyState, IconButton, Segmented, clear, label
 from dinoviz.probe_film import Kind, ProbeFilm
 from dinoviz.probe_sheet import ProbeSheet, kind_names
 from dinoviz.run_log import RunLog
@@ -68,9 +68,9 @@ class ProbesStrip(QWidget):
         bar.addWidget(self._when)
         inside = QWidget()
         inside.setProperty("kind", "plain")
-        self._column = QVBoxLayout(inside)
-        self._column.setContentsMargins(0, 0, theme.SPACE, theme.SPACE)
-        self._column.setSpacing(theme.SPACE)
+        self._columns = QHBoxLayout(inside)
+        self._columns.setContentsMargins(0, 0, theme.SPACE, theme.SPACE)
+        self._columns.setSpacing(theme.SPACE_L)
         self._area = QScrollArea()
         self._area.setWidgetResizable(True)
         self._area.setFrameShape(QFrame.Shape.NoFrame)
@@ -109,7 +109,7 @@ class ProbesStrip(QWidget):
             self.draw()
 
     def show_films(self, films: Sequence[ProbeFilm], logs: dict[int, RunLog]) -> None:
-        """Show what some runs saw, each below the other; ``logs`` say how good they were, by number."""
+        """Show what some runs saw, side by side; ``logs`` say how good they were, by number."""
         films = [film for film in films if film.steps]
         if [film.number for film in films] != [film.number for film in self._films]:
             self._lay_out(films)
@@ -121,20 +121,20 @@ class ProbesStrip(QWidget):
         self.draw()
 
     def _lay_out(self, films: Sequence[ProbeFilm]) -> None:
-        while (item := self._column.takeAt(0)) is not None:
-            if widget := item.widget():
-                widget.hide()
-                widget.deleteLater()
+        clear(self._columns)
         self._sheets.clear()
         for film in films:
             name = tr("Run {number}", number=film.number)
+            column = QVBoxLayout()
+            column.setSpacing(theme.SPACE)
             if len(films) > 1:
-                self._column.addWidget(label(name, "heading"))
+                column.addWidget(label(name, "heading"))
             sheet = ProbeSheet(tr("Probe pictures of {run}", run=name))
             sheet.divided.connect(self._divided)
             self._sheets[film.number] = sheet
-            self._column.addWidget(sheet)
-        self._column.addStretch()
+            column.addWidget(sheet)
+            column.addStretch()
+            self._columns.addLayout(column, 1)
 
     @property
     def share(self) -> float:

@@ -27,9 +27,28 @@ from engine.errors import UnreadablePicture
 WIDTH_PX = 296
 CANVAS_PX = 252
 CHIP_PX = 58
+SET_PX = 134
+"""Of the words about a set that a box of choices has room for."""
 LEAST_BOX_PX = 4.0
 """Sides of a box in the picture's pixels below which it was a slip of the mouse."""
-ENDINGS = "jpg jpeg png webp tif tiff bmp gif avif heic heif jp2 psd qoi pgm ppm".split()
+ENDINGS = [
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "tif",
+    "tiff",
+    "bmp",
+    "gif",
+    "avif",
+    "heic",
+    "heif",
+    "jp2",
+    "psd",
+    "qoi",
+    "pgm",
+    "ppm",
+]
 """Of pictures, for the file picker; anything else can be chosen with all files."""
 PASTED = "pasted"
 """Folder in the project's cache for pictures that came without a file."""
@@ -50,6 +69,7 @@ class QueryArea(QFrame):
         watch(self, self._session, ("choices.find", "table"), self._draw)
         watch(self, self._session, ("sets", "set"), self._draw_sets)
         watch(self, self._session, ("shown", "query"), self._draw_among)
+        self._show_picture(None)
         self._draw()
         self._draw_sets()
         self._draw_among()
@@ -270,14 +290,15 @@ class QueryArea(QFrame):
 
     def _draw_sets(self) -> None:
         state = self._session.state
-        rows = [(row.number, f"{row.number} · {row.about}") for row in state.sets]
-        if rows != [(self._set.itemData(i), self._set.itemText(i)) for i in range(self._set.count())]:
+        if [row.number for row in state.sets] != [self._set.itemData(i) for i in range(self._set.count())]:
             self._set.clear()
-            for number, text in rows:
-                self._set.addItem(text, number)
+            metrics = self._set.fontMetrics()
+            for row in state.sets:
+                text = f"{row.number} · {row.about}"
+                self._set.addItem(metrics.elidedText(text, Qt.TextElideMode.ElideRight, SET_PX), row.number)
                 self._set.setItemData(self._set.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
         self._set.setCurrentIndex(self._set.findData(state.set))
-        self._set.setEnabled(len(rows) > 1)
+        self._set.setEnabled(len(state.sets) > 1)
 
     def _draw_among(self) -> None:
         state = self._session.state

@@ -105,6 +105,7 @@ class RunPage(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.tabs)
         row.addStretch()
+        row.addWidget(self.curves.bar)
         column.addLayout(row)
         column.addWidget(self._stack, 1)
 
@@ -249,6 +250,7 @@ class RunPage(QWidget):
         """Bring a part of the page to the front."""
         self.tabs.set_value(tab)
         self._stack.setCurrentIndex(TABS.index(tab) if tab in TABS else 0)
+        self.curves.bar.setVisible(self._stack.currentWidget() is self.curves)
 
     def _show_diagnosis(self, log: RunLog) -> None:
         found = log.diagnosis()
@@ -260,13 +262,13 @@ class RunPage(QWidget):
 
     def _show_settings(self, log: RunLog) -> None:
         self.settings.clear()
-        values = log.plan.values()
+        values, asked = log.plan.values(), run_plan.asked_of(log.plan).asked
         for section, settings in SECTIONS.items():
             head = QTreeWidgetItem([run_plan.heading_of(section)])
             head.setFont(0, theme.font("strong"))
             self.settings.addTopLevelItem(head)
             for name in settings.model_fields:
-                why = log.plan.reasons.get(name, tr("asked for, or the usual value"))
+                why = tr("asked for") if name in asked else log.plan.reasons.get(name, tr("the usual value"))
                 row = QTreeWidgetItem([run_plan.label_of(name), run_plan.said(values[name]) or tr("none"), why])
                 row.setToolTip(0, run_plan.help_of(name))
                 head.addChild(row)

@@ -266,6 +266,17 @@ def without(recipe: Recipe, name: str) -> Recipe:
     return Recipe({key: value for key, value in recipe.asked.items() if key != name})
 
 
+def asked_of(plan: Plan) -> Recipe:
+    """Return what a plan was asked for: what was neither settled nor is the usual value."""
+    asked = {}
+    for name, value in plan.values().items():
+        info = FIELDS[name][1]
+        is_usual = not info.is_required() and value == info.default
+        if name not in plan.reasons and not is_usual:
+            asked[name] = value
+    return Recipe(asked)
+
+
 def asked_texts(recipe: Recipe) -> dict[str, str]:
     """Return the texts of a form that asks for a recipe."""
     return {name: said(value) for name, value in recipe.asked.items()}

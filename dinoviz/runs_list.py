@@ -68,11 +68,10 @@ class RunCard(QFrame):
         self._name = label(tr("Run {number}", number=number), "strong")
         self._state = label("", "small")
         self._about = Elided()
-        self._about.setFont(theme.font("small"))
         self._bar = QProgressBar()
         self._bar.setRange(0, PER_MILLE)
         self._bar.setTextVisible(False)
-        self._far = label("", "small")
+        self._far = Elided()
         self.compare = IconButton(
             "chart-line", tr("Compare: draw its curves over those of the run you look at"),
             lambda: on_compare(number), checkable=True,
@@ -96,7 +95,7 @@ class RunCard(QFrame):
         if self._state.property("kind") != STATE_KIND[info.state]:
             self._state.setProperty("kind", STATE_KIND[info.state])
             self._state.style().polish(self._state)
-        _say(self._far, progress_in_words(info))
+        self._far.say(progress_in_words(info))
         self._bar.setVisible(info.state != "finished")
         self._bar.setValue(round(PER_MILLE * info.share))
         self.compare.setVisible(not is_shown)

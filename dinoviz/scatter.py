@@ -14,9 +14,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, QSizeF, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, QSizeF, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QColor,
+    QFocusEvent,
     QFontMetricsF,
     QImage,
     QKeyEvent,
@@ -36,6 +37,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from dinoviz import theme
 from dinoviz.splat import (
+    CHOSEN,
     FAINT,
     PLAIN,
     Cloud,
@@ -79,7 +81,7 @@ BASE_PX, BASE_FADE, BASE_RANGE_PX = 15.0, 0.15, (1.8, 7.0)
 GROWTH, LARGEST_PX = 0.3, 14.0  # a point's diameter grows with this power of the zoom, up to this
 
 THUMBNAIL_PX = (32, 40, 48, 64, 80, 96, 128, 160, 200)
-THUMBNAIL_FILL = 0.8  # of the mean distance of points in view
+THUMBNAIL_FILL = 1.1  # of the mean distance of points in view: some are left out then, and shown as points
 THUMBNAIL_CELL = 1.12  # of a thumbnail's side: least room for each
 MOST_THUMBNAILS = 300
 NEAR_PX = 40.0  # mean distance of points in view from which thumbnails are shown
@@ -96,7 +98,7 @@ SOFT = 0.4  # of its colour that a density keeps below points
 FAINT_MIX, DIMMED_MIX = 0.18, 0.42
 """Share of grey in points outside the filter, and of the point's own colour where others are chosen; the rest is the
 ground."""
-RIM_MIX = 0.75  # of the colour of text in the rim of a chosen point
+RIM_MIX = 0.6  # of the colour of text in the rim of a chosen point
 NAME_MARGIN_PX = 4
 
 
@@ -131,6 +133,9 @@ class ScatterCanvas(QWidget):
         self.picture: Picture = lambda _number, _side: None
         self.caption: Callable[[int], str] = lambda _number: ""
         """What is written below the picture of a number."""
+        self.thumbnail_px = 0
+        """Side of thumbnails; 0 for what the room allows."""
+        self.margin = MARGIN
         self.is_animated = is_animated
         self.frame_ms = 0.0
         """What the last picture of the points took to draw."""
@@ -147,6 +152,7 @@ class ScatterCanvas(QWidget):
         self._places: Sequence[Place] = ()
         self._hides_faint = False
         self._emphasis = -1
+        self._has_focus_ring = False
         self._is_dense, self._has_contours = False, True
         self._thumbnails: Thumbnails = "near"
         self._size_factor = 1.0
@@ -290,6 +296,11 @@ class ScatterCanvas(QWidget):
         return self._tool
 
     @property
+    def mouse(self) -> QPoint:
+        """Where the mouse is in the window."""
+        return (self._mouse or QPointF()).toPoint()
+
+    @property
     def view(self) -> View:
         """What is seen, in logical pixels."""
         return self._view
@@ -377,13 +388,13 @@ class ScatterCanvas(QWidget):
     # What is seen of it
 
     def _fitting(self) -> View:
-        side = max(1.0, min(self.width(), self.height()) * (1 - 2 * MARGIN))
+        side = max(1.0, min(self.width(), self.height()) * (1 - 2 * self.margin))
         if self._cloud is None or not len(self._cloud):
             return View(0.5, 0.5, side)
         # The longer side of the map is 1; the other leaves room that a wide window can use.
         low_x, high_x = float(self._cloud.x_S.min()), float(self._cloud.x_S.max())
         low_y, high_y = float(self._cloud.y_S.min()), float(self._cloud.y_S.max())
-        room_x, room_y = self.width() - 2 * MARGIN * side, self.height() - 2 * MARGIN * side
+        room_x, room_y = self.width() - 2 * self.margin * side, self.height() - 2 * self.margin * side
         scale = min(room_x / max(high_x - low_x, 1e-3), room_y / max(high_y - low_y, 1e-3))
         return View((low_x + high_x) / 2, (low_y + high_y) / 2, max(1.0, scale))
 
@@ -497,7 +508,7 @@ class ScatterCanvas(QWidget):
             self._paint_names(painter)
         self._paint_rings(painter)
         self._paint_tool(painter)
-        if self.hasFocus():
+        if self.hasFocus() and self._has_focus_ring:
             painter.setPen(QPen(theme.colours().accent, 1))
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5))
@@ -648,11 +659,13 @@ class ScatterCanvas(QWidget):
         if self._thumbnails == "near" and distance < NEAR_PX:
             return
         side = max((px for px in THUMBNAIL_PX if px <= distance * THUMBNAIL_FILL), default=THUMBNAIL_PX[1])
-        places = standing_for(scene.plain, self._view, size, side * THUMBNAIL_CELL, MOST_THUMBNAILS)
+        side = self.thumbnail_px or side
+        # Of cells half as large there are enough to fill the gaps between those that stay apart.
+        places = standing_for(scene.plain, self._view, size, side / 2, 4 * MOST_THUMBNAILS)
         cloud = scene.plain.cloud
         xs = (cloud.x_S[places] - np.float32(self._view.x)) * self._view.scale + size[0] / 2
         ys = (cloud.y_S[places] - np.float32(self._view.y)) * self._view.scale + size[1] / 2
-        for i in apart(xs, ys, side * THUMBNAIL_CELL):
+        for i in apart(xs, ys, side * THUMBNAIL_CELL)[:MOST_THUMBNAILS]:
             box = QRectF(float(xs[i]) - side / 2, float(ys[i]) - side / 2, side, side)
             self._laid_out.append((int(cloud.numbers_S[places[i]]), box))
         self._shown_as_picture = dict(self._laid_out)
@@ -729,6 +742,18 @@ class ScatterCanvas(QWidget):
         """Nothing is under the mouse."""
         self._mouse = None
         self.hovered.emit(-1)
+        self.update()
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Show where the keys go when one came here by keys."""
+        super().focusInEvent(event)
+        reasons = (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason, Qt.FocusReason.ShortcutFocusReason)
+        self._has_focus_ring = event.reason() in reasons
+        self.update()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Take the ring away."""
+        super().focusOutEvent(event)
         self.update()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -870,6 +895,32 @@ class ScatterCanvas(QWidget):
             painter.drawImage(QRectF(0, 0, size.width(), size.height()), image_of(pixels), QRectF(pad, pad, *device))
             painter.end()
         return image
+
+    def points_in(
+        self, size: QSize
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp], NDArray[np.uint32], float]:
+        """Return the points that are seen, as a drawing of another size has them.
+
+        Returns:
+            x and y in pixels of that size, numbers, colours 0xffRRGGBB, and the diameter; points outside the filter
+            first, chosen ones last.
+        """
+        scene = self._scene
+        assert scene is not None, "points to draw"
+        growth = min(size.width() / self.width(), size.height() / self.height())
+        scale = self._view.scale * growth
+        parts = []
+        for layer, kind in ((scene.faint, FAINT), (scene.plain, PLAIN), (scene.chosen, CHOSEN)):
+            if layer is not None:
+                points = layer.all
+                x = (points.x_P - np.float32(self._view.x)) * np.float32(scale) + np.float32(size.width() / 2)
+                y = (points.y_P - np.float32(self._view.y)) * np.float32(scale) + np.float32(size.height() / 2)
+                is_in = (x >= 0) & (y >= 0) & (x <= size.width()) & (y <= size.height())
+                places = points.places_P[is_in]
+                colours = scene.looks.table_4K[kind][scene.looks.codes_S[places]]
+                parts.append((x[is_in], y[is_in], layer.cloud.numbers_S[places], colours))
+        x, y, numbers, colours = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return x, y, numbers, colours, self.diameter * growth
 
 
 def between(start: View, end: View, share: float) -> View:

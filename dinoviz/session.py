@@ -356,16 +356,16 @@ class Session:
 
     def _combined(self, ids: Iterable[int] | Ids, how: How) -> Ids:
         given = ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64)
-        given = np.unique(self.state.table.known(given))
+        is_given, is_selected = self.state.table.flags(given), self.state.table.flags(self.state.selected)
         match how:
             case "replace":
-                return given
+                return np.flatnonzero(is_given)
             case "add":
-                return np.union1d(self.state.selected, given)
+                return np.flatnonzero(is_selected | is_given)
             case "subtract":
-                return np.setdiff1d(self.state.selected, given, assume_unique=True)
+                return np.flatnonzero(is_selected & ~is_given)
             case "toggle":
-                return np.setxor1d(self.state.selected, given, assume_unique=True)
+                return np.flatnonzero(is_selected ^ is_given)
 
     # What a person says of pictures.
 

@@ -165,6 +165,16 @@ class PictureTable:
         """Return those of some ids that are in the table, in their order."""
         return self.ids_N[self.rows_of(ids)]
 
+    def flags(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return which ids are among some, by id: sets of a million pictures are joined in a few ms so.
+
+        numpy's own unique and union1d take half a second for that.
+        """
+        places = self.places_of(ids)
+        is_among = np.zeros(len(self._rows), np.bool_)
+        is_among[np.asarray(ids, np.int64)[places >= 0]] = True
+        return is_among
+
     def path(self, picture: int) -> str:
         """Return the path of a picture, relative to the folder."""
         row = self.row_of(picture)

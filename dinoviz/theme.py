@@ -17,6 +17,8 @@ from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, 
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QApplication
 
+from dinoviz.palette import distinct_colours
+
 RESOURCES = Path(__file__).resolve().parents[1] / "resources"
 
 SPACE_S, SPACE, SPACE_L, SPACE_XL = 4, 8, 16, 24
@@ -39,8 +41,6 @@ _FAMILY = "Inter"
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 """Told apart by colour-blind people too. Source: Okabe and Ito 2008, Color Universal Design."""
-GOLDEN_TURN = 0.618034
-"""Share of the colour wheel between two neighbouring categories beyond the eighth: never near an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +194,8 @@ def icon(name: str, colour: str = "") -> QIcon:
 
 
 def category_colours(n: int) -> NDArray[np.uint8]:
-    """Return n colours for categories, uint8 (n, 3): eight of Okabe and Ito, then further ones around the wheel."""
-    made = [QColor(name) for name in OKABE_ITO[:n]]
-    for i in range(len(OKABE_ITO), n):
-        lightness = (0.45, 0.62, 0.75)[i % 3] if not is_dark() else (0.55, 0.68, 0.8)[i % 3]
-        made.append(QColor.fromHslF((i * GOLDEN_TURN) % 1.0, 0.55 + 0.2 * (i % 2), lightness))
-    return np.array([(c.red(), c.green(), c.blue()) for c in made], np.uint8).reshape(n, 3)
+    """Return n colours for categories, uint8 (n, 3): seven of Okabe and Ito, then each as far as can be from the rest."""
+    return distinct_colours(n, on_dark=is_dark()).copy()
 
 
 def _palette(c: Colours) -> QPalette:

@@ -25,7 +25,7 @@ from engine.questions import Explain, Explained
 SIDE_PX = 190
 SMOOTH_PX = 192
 """Longer side to which a map is interpolated: about a pixel of the card each."""
-OPACITY = 0.78
+OPACITY = 0.8
 AWAY_PX = 12
 
 
@@ -35,11 +35,13 @@ class WhyCard(QFrame):
     Args:
         desk: asks the vision service.
         over: the widget that it lies on.
+        around: a part of that widget; it lies inside of it.
     """
 
-    def __init__(self, desk: Desk, over: QWidget) -> None:
+    def __init__(self, desk: Desk, over: QWidget, around: QWidget) -> None:
         super().__init__(over)
         self._desk = desk
+        self._around = around
         self._asked: tuple[Picture, int] | None = None
         self.setProperty("kind", "card")
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
@@ -123,7 +125,7 @@ class WhyCard(QFrame):
     def _place(self, cell: QRect) -> None:
         """Lie beside a cell, at the side where there is more room, and inside of what is below."""
         self.adjustSize()
-        room = self.parentWidget().rect().adjusted(AWAY_PX, AWAY_PX, -AWAY_PX, -AWAY_PX)
+        room = self._around.geometry().adjusted(AWAY_PX, AWAY_PX, -AWAY_PX, -AWAY_PX)
         is_right = room.right() - cell.right() >= cell.left() - room.left()
         left = cell.right() + AWAY_PX if is_right else cell.left() - AWAY_PX - self.width()
         top = cell.center().y() - self.height() // 2
@@ -144,4 +146,4 @@ def _file_of(desk: Desk, picture: Picture) -> str:
 
 
 def _drawn(map_RC: NDArray[np.float32]) -> QImage:
-    return heat_image(smoothed(map_RC, SMOOTH_PX), span=(0.0, 1.0), opacity=OPACITY, is_veiled=True)
+    return heat_image(smoothed(map_RC, SMOOTH_PX), span=(0.0, 1.0), opacity=OPACITY, is_veiled=False)

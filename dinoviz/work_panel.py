@@ -36,6 +36,10 @@ from dinoviz.watching import follow, watch
 from dinoviz.words import tr
 
 LIST_PX = 296
+SIGNS = {"Return": "⏎", "Right": "→", "Left": "←"}
+"""Of keys, as they stand on buttons."""
+SHARPER = 1.5
+"""A thumbnail that fills a square is asked for so many times larger: pictures of 3 : 2 are then sharp."""
 ROW_PX = 60
 THUMB_PX = 44
 BADGE_PX = 15
@@ -132,7 +136,7 @@ class _RowPainter(QStyledItemDelegate):
         """Draw the first two, the second one half behind the first; return where they end."""
         shown = list(pictures[:2])
         left = room.left() + theme.SPACE
-        side = round(THUMB_PX * painter.device().devicePixelRatioF())
+        side = round(SHARPER * THUMB_PX * painter.device().devicePixelRatioF())
         for place in reversed(range(len(shown))):
             image = self._desk.thumbnails.image(shown[place], side)
             where = QRect(left + place * THUMB_PX // 2, room.center().y() - THUMB_PX // 2, THUMB_PX, THUMB_PX)
@@ -165,6 +169,11 @@ class _RowPainter(QStyledItemDelegate):
             line = QRect(room.left(), room.top() + down, room.width(), room.height() // 2)
             shown = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, line.width())
             painter.drawText(line, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
+
+
+def keyed(text: str, keys: str) -> str:
+    """Return the text of a button with the key that does the same."""
+    return f"{text}   {SIGNS.get(keys, keys)}" if keys else text
 
 
 class WorkPanel(QWidget):
@@ -250,7 +259,7 @@ class WorkPanel(QWidget):
         column.setContentsMargins(theme.SPACE, theme.SPACE, theme.SPACE, theme.SPACE)
         column.setSpacing(theme.SPACE)
         head = QHBoxLayout()
-        head.setContentsMargins(theme.SPACE, 0, 0, 0)
+        head.setContentsMargins(0, 0, 0, 0)
         head.addWidget(self._progress_text, 1)
         head.addWidget(self._with_done)
         column.addLayout(head)
@@ -279,7 +288,7 @@ class WorkPanel(QWidget):
         made = button(text, lambda: self.desk.actions.trigger(name), kind=kind, tip=self.desk.actions.tip(name))
         keys = self.desk.actions.keys(name)
         if keys:
-            made.setText(f"{text}   {'⏎' if keys == 'Return' else keys}")
+            made.setText(keyed(text, keys))
         made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         made.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         return made

@@ -10,21 +10,31 @@ Relies on pydantic to check what is read against the type; knows nothing about w
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import Busy
 from engine.store import clear_temporaries, replace, sole_writer, write_atomically
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 T = TypeVar("T")
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> "TypeAdapter[T]":
+    from pydantic import TypeAdapter  # only where a record is read or written: the window is painted before
+
+    return TypeAdapter(kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +50,15 @@ def write_record(path: Path, value: object) -> None:
     Raises:
         DiskFull: there is no room; what was at ``path`` is intact.
     """
-    written = TypeAdapter(type(value)).dump_json(value, indent=1)
+    written = _adapter(type(value)).dump_json(value, indent=1)
     write_atomically(path, lambda file: file.write(written))
 
 
 def read_record(path: Path, kind: type[T]) -> T | None:
     """Return what ``write_record`` wrote, None where it is not there, damaged or of another kind."""
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return _adapter(kind).validate_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
 
 
@@ -82,7 +92,7 @@ def write_together(record: Path, value: object, arrays: Mapping[Path, NDArray[An
         DiskFull: there is no room; what was there is intact.
     """
     _finish(record, arrays)
-    written = json.loads(TypeAdapter(type(value)).dump_json(value))
+    written = json.loads(_adapter(type(value)).dump_json(value))
     written |= asdict(_WithArrays(arrays={path.name: _digest(array) for path, array in arrays.items()}))
     try:
         for path, array in arrays.items():

@@ -1,11 +1,14 @@
-"""The five-minute tour on the bundled photos: train, look before and after, then find, map and colour them.
+"""The five-minute tour on the bundled photos: train, look before and after, find, map and colour them; then the window.
 
 Run by ``python3 packaging/start.py demo``. Needs no network. Every step is the command a person would type; it is
-printed before it runs.
+printed before it runs. On a machine with a screen the window opens on the sample project at the end; without one it is
+driven all the same, and what it shows is written as pictures.
 """
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -48,7 +51,23 @@ def main() -> int:
         if code := _run(step):
             return code
     _say_what_there_is(trained, project, picture, time.monotonic() - begun)
-    return 0
+    return _open_window()
+
+
+def _open_window() -> int:
+    """Open the window on the sample, or write what it would show."""
+    if _has_screen():
+        sys.stdout.write("\nThe window opens on the sample project; close it to end.\n")
+        return subprocess.run([sys.executable, "-P", "-m", "dinoviz", "--sample"], check=False).returncode
+    sys.stdout.write("\nThere is no screen: the window is drawn into pictures.\n")
+    sys.stdout.flush()
+    driving = [sys.executable, str(ROOT / "packaging" / "screens.py"), str(OUT / "window")]
+    return subprocess.run(driving, cwd=ROOT, check=False).returncode
+
+
+def _has_screen() -> bool:
+    is_unix = sys.platform.startswith(("linux", "freebsd"))
+    return not is_unix or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _finds(project: Path, model: str, shown: list[Path]) -> list[list[str]]:

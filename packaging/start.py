@@ -1,4 +1,4 @@
-"""Set dinoviz up on a fresh machine and run it: ``python3 packaging/start.py demo|test|engine …``.
+"""Set dinoviz up on a fresh machine and run it: ``python3 packaging/start.py demo|test|window|engine …``.
 
 Standard library only. Makes ``.venv`` with the pinned versions of ``constraints.txt``, checks that what was
 installed can be loaded, and names the system libraries that are missing. The second time it starts at once.
@@ -22,20 +22,36 @@ CONSTRAINTS = ROOT / "packaging" / "constraints.txt"
 STAMP = VENV / "dinoviz-set-up"
 OLDEST_PYTHON = (3, 11)
 EXIT_INTERRUPTED = 130
-EXTRAS = {"demo": "", "engine": "", "test": "[test,heif,exports-test]"}
+EXTRAS = {"demo": "", "engine": "", "window": "", "test": "[test,heif,exports-test]"}
 
 # What the wheels expect of the system, and the Debian package it is in.
 SYSTEM_LIBRARIES = {
     "libstdc++.so.6": "libstdc++6",
     "libgomp.so.1": "libgomp1",
     "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libfreetype.so.6": "libfreetype6",
 }
+# What Qt needs besides to open a window on an X screen; it only says that its plugin could not be loaded.
+SCREEN_PACKAGES = (
+    "libxcb-cursor0",
+    "libxcb-icccm4",
+    "libxcb-keysyms1",
+    "libxkbcommon-x11-0",
+    "libxcb-shape0",
+)
+MOST_LIBRARIES = 12  # as many missing ones are asked for one after the other
 
 
 def main() -> int:
     """Set up what the job needs and run it; return its exit code."""
     parser = argparse.ArgumentParser(prog="start.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("job", choices=EXTRAS, help="demo: train and look at the bundled photos; test: run all tests")
+    parser.add_argument("job", choices=EXTRAS, help="demo: train and look at the bundled photos, open the window; test: run all tests; window: open it")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on")
     asked = parser.parse_args()
     if sys.version_info < OLDEST_PYTHON:
@@ -50,9 +66,10 @@ def main() -> int:
     commands = {
         "demo": [str(PYTHON), str(ROOT / "packaging" / "demo.py")],
         "engine": [str(PYTHON), "-P", "-m", "engine"],  # -P: not a folder 'engine' of the user's own
+        "window": [str(PYTHON), "-P", "-m", "dinoviz"],
         "test": [str(PYTHON), "-m", "pytest"],
     }
-    return run([*commands[asked.job], *asked.arguments], folder=None if asked.job == "engine" else ROOT)
+    return run([*commands[asked.job], *asked.arguments], folder=ROOT if asked.job in ("demo", "test") else None)
 
 
 def run(command: list[str], folder: Path | None) -> int:
@@ -135,17 +152,50 @@ def fingerprint() -> str:
 
 
 def can_load() -> bool:
-    """Load the packages with native parts; where one fails, name the system libraries that are missing."""
-    loading = subprocess.run(
-        [str(PYTHON), "-c", "import cv2, faiss, torch, PIL.Image"], capture_output=True, text=True, check=False
-    )
-    if loading.returncode == 0:
+    """Load the packages with native parts; where a system library is missing, install it or say how."""
+    for _ in range(MOST_LIBRARIES):
+        loading = load("import cv2, faiss, torch, PIL.Image, PySide6.QtWidgets, PySide6.QtSvg")
+        if loading.returncode == 0:
+            return not has_screen() or can_show()
+        missing = [package for library, package in SYSTEM_LIBRARIES.items() if library in loading.stderr]
+        said = loading.stderr.strip().splitlines()
+        print(said[-1] if said else f"The packages cannot be loaded: Python ended with {loading.returncode}.")
+        if not missing or not install_system(missing):
+            return False
+    return False
+
+
+def load(code: str) -> subprocess.CompletedProcess[str]:
+    """Run some Python of the environment."""
+    return subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True, check=False)
+
+
+def has_screen() -> bool:
+    """Tell whether a window can be opened on an X screen; other systems bring what they need."""
+    return sys.platform.startswith("linux") and bool(os.environ.get("DISPLAY"))
+
+
+def can_show() -> bool:
+    """Open the connection to the screen; where Qt's plugin cannot be loaded, install what it needs or say how."""
+    for _ in range(2):
+        if load("from PySide6.QtWidgets import QApplication; QApplication([])").returncode == 0:
+            return True
+        if not install_system(list(SCREEN_PACKAGES)):
+            break
+    print("No window can be opened on this screen; everything else works.")
+    return True
+
+
+def install_system(packages: list[str]) -> bool:
+    """Install Debian packages where that is ours to do, else say how; return whether they are there now."""
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    may_install = shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0
+    if may_install:
+        print(f"Installing system libraries: {' '.join(packages)}", flush=True)
+        for step in (["apt-get", "update", "-qq"], command):
+            subprocess.run(step, capture_output=True, check=False)
         return True
-    missing = [package for library, package in SYSTEM_LIBRARIES.items() if library in loading.stderr]
-    said = loading.stderr.strip().splitlines()
-    print(said[-1] if said else f"The packages cannot be loaded: Python ended with {loading.returncode}.")
-    if missing:
-        print(f"A system library is missing. On Debian and Ubuntu: apt-get install -y {' '.join(missing)}")
+    print(f"System libraries are missing. On Debian and Ubuntu: {' '.join(command)}")
     return False
 
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 from PySide6.QtCore import QAbstractTableModel, QLocale, QModelIndex, QObject, QPersistentModelIndex, QSize, Qt
-from PySide6.QtGui import QActionGroup
+from PySide6.QtGui import QActionGroup, QShowEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -84,12 +83,17 @@ class LibraryView(QWidget):
         self._show_pictures()
         self._show_counts()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Let keys go to the pictures."""
+        super().showEvent(event)
+        self._grid.setFocus()
+
     # The bar above the pictures
 
     def _bar(self) -> QFrame:
         bar = QFrame()
         bar.setProperty("kind", "bar")
-        self._counts = label("", "muted")
+        self._unseen = label("", "muted")
         self._bad = button("", self._show_unreadable, kind="link", tip=tr("Show them, each with the reason."))
         self._sort = QToolButton()
         self._sort.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
@@ -112,13 +116,13 @@ class LibraryView(QWidget):
         row = QHBoxLayout(bar)
         row.setContentsMargins(theme.SPACE_L - 4, 0, theme.SPACE_L - 4, theme.SPACE_S)
         row.setSpacing(theme.SPACE_S)
-        row.addWidget(self._counts)
-        row.addWidget(self._bad)
-        row.addStretch(1)
         row.addWidget(label(tr("Order"), "muted"))
         for part in (self._sort, self._turn, self._caption):
             row.addWidget(part)
         row.addSpacing(theme.SPACE)
+        row.addWidget(self._bad)
+        row.addWidget(self._unseen)
+        row.addStretch(1)
         for part in (
             self._desk.actions.button("library.smaller"),
             self._slider,
@@ -297,7 +301,9 @@ class LibraryView(QWidget):
 
     def _show_counts(self) -> None:
         state = self._session.state
-        self._counts.setText(_selected_in_words(state))
+        n_unseen = _n_unseen(state)
+        self._unseen.setVisible(n_unseen > 0)
+        self._unseen.setText(tr("{n} selected outside the filter", n=n_unseen))
         n_bad = int((state.table.problem.codes_N >= 0).sum())
         self._bad.setVisible(n_bad > 0 and state.query.problem == "readable")
         self._bad.setText(tr("{files} cannot be read", files=counted(n_bad, tr("file"))))
@@ -359,13 +365,11 @@ class LibraryView(QWidget):
         )
 
 
-def _selected_in_words(state: State) -> str:
-    """Return how many pictures are selected, and how many of them one does not see for the filter."""
-    if not len(state.selected):
-        return tr("Nothing selected") if len(state.shown) else ""
-    n_unseen = len(np.setdiff1d(state.selected, state.shown)) if state.query.is_filter else 0
-    text = tr("{n} selected", n=len(state.selected))
-    return f"{text}, {tr('{n} of them outside the filter', n=n_unseen)}" if n_unseen else text
+def _n_unseen(state: State) -> int:
+    """Return how many of the selected pictures one does not see for the filter."""
+    if not state.query.is_filter or not len(state.selected):
+        return 0
+    return int((~state.table.flags(state.shown)[state.selected]).sum())
 
 
 def _why_empty(state: State) -> str:

@@ -45,7 +45,7 @@ from dinoviz.looking import (
     question_of,
     side_of,
 )
-from dinoviz.mask_edits import Edits, Strokes, path_of
+from dinoviz.mask_edits import Strokes
 from dinoviz.match_lines import MatchLines
 from dinoviz.model_names import kept_models, known_models, model_text
 from dinoviz.overlays import mask_pixels
@@ -55,6 +55,7 @@ from dinoviz.tile_strip import Tile, TileStrip
 from dinoviz.watching import watch
 from dinoviz.words import tr
 from engine import questions as q
+from engine.exporting.edited import Edits, path_of
 from engine.protocol import Refused
 
 AHEAD_MS = 150
@@ -149,6 +150,7 @@ class LookView(QWidget):
         column.addWidget(self._top_bar())
         column.addWidget(Line())
         column.addWidget(self._canvases(), 1)
+        column.addWidget(self._build_problem_bar())
         column.addWidget(self._status_bar())
         column.addWidget(Line())
         column.addWidget(self._strip)
@@ -224,12 +226,23 @@ class LookView(QWidget):
         row.setContentsMargins(theme.SPACE, 2, theme.SPACE, 2)
         self._about = label("", "small")
         self._value = label("", "small")
-        self._again = button(tr("Try again"), self._try_again, kind="link")
         row.addWidget(self._about)
         row.addStretch()
         row.addWidget(self._value)
-        row.addWidget(self._again)
         return bar
+
+    def _build_problem_bar(self) -> QWidget:
+        """Make the bar that says why nothing is seen, and offers what to do."""
+        self._problem_bar = QWidget()
+        self._problem_bar.setProperty("kind", "panel")
+        row = QHBoxLayout(self._problem_bar)
+        row.setContentsMargins(theme.SPACE_L, theme.SPACE, theme.SPACE, theme.SPACE)
+        row.setSpacing(theme.SPACE)
+        self._problem_text = label("", "warning", wraps=True)
+        row.addWidget(self._problem_text, 1)
+        row.addWidget(button(tr("Try again"), self._try_again))
+        self._problem_bar.hide()
+        return self._problem_bar
 
     def _connect_canvases(self) -> None:
         for canvas in (self._canvas, self._other):
@@ -370,7 +383,10 @@ class LookView(QWidget):
         return question_of(choices, model, self._path(picture), patch=patch, others=paths)
 
     def _ask(self) -> None:
-        self._looks.with_model(self._session.state.model, self._ask_model, self._refused)
+        name = self._session.state.model
+        if name not in self._looks.models:
+            self._canvas.set_waiting()
+        self._looks.with_model(name, self._ask_model, self._refused)
 
     def _ask_model(self, model: q.Model) -> None:
         current = self._session.state.current
@@ -378,8 +394,9 @@ class LookView(QWidget):
             return
         self._model = model
         patch = self._patch_that_looks()
-        question = self._question(model, current, patch)
+        question = None if self._lacks_attention(model) else self._question(model, current, patch)
         if question == self._wanted and self._seen is not None:
+            self._ask_other()
             return
         self._wanted = question
         if question is None:
@@ -390,6 +407,14 @@ class LookView(QWidget):
             self._canvas.set_waiting()
         slot = "look-query" if patch is not None and self._pinned is None else "look"
         self._looks.ask(question, slot, partial(self._answered, question), self._refused)
+
+    def _lacks_attention(self, model: q.Model) -> bool:
+        """Tell whether attention is asked of a network without any, and say so."""
+        lacks = model.heads == 0 and self._choices.shows in ("attention", "mask")
+        name = model_text(model.model, self._session.state.runs)
+        said = tr("'{name}' has no attention, as it is no transformer. Colours, likeness and matches work.", name=name)
+        self._problem = said if lacks else "" if self._problem == said else self._problem
+        return lacks
 
     def _answered(self, question: q.OfPicture, seen: Seen) -> None:
         if question != self._wanted:
@@ -660,7 +685,7 @@ class LookView(QWidget):
             chosen_model=state.model,
         )
         self._panel.show_choices(choices, facts)
-        self._export.show_choices(choices, self._seen)
+        self._export.show_choices(choices, has_attention=self._model is None or self._model.heads > 0)
 
     def _show_status(self) -> None:
         state = self._session.state
@@ -675,16 +700,20 @@ class LookView(QWidget):
         if lattice is not None:
             parts.append(tr("seen as {cols} by {rows} patches", rows=lattice.rows, cols=lattice.cols))
         self._about.setText("  ·  ".join(parts))
-        waiting = {"starting": tr("The network is being loaded…"), "failed": self._desk.vision.problem}
-        text = self._problem or (waiting.get(self._desk.vision.state, "") if self._seen is None else "")
-        self._value.setProperty("kind", "danger" if self._problem or self._desk.vision.state == "failed" else "small")
-        self._value.style().polish(self._value)
-        self._value.setText(text or self._value_text())
-        self._again.setVisible(bool(self._problem) or self._desk.vision.state == "failed")
+        problem = self._desk.vision.problem if self._desk.vision.state == "failed" else self._problem
+        self._problem_text.setText(problem)
+        self._problem_bar.setVisible(bool(problem))
+        self._value.setText("" if problem else self._value_text())
         self._show_percent()
 
     def _value_text(self) -> str:
-        """Return what is to be said of the patch under the mouse, or of all."""
+        """Return what is to be said of what is seen."""
+        if self._desk.vision.state == "starting":
+            return tr("The network is being loaded…")
+        if self._wanted is not None and self._looks.kept(self._wanted) is None:
+            return tr("Looking…")
+        if self._choices.shows == "likeness" and self._patch_that_looks() is None:
+            return tr("Point at a place in the picture.")
         match self._seen:
             case MatchesSeen(table_M5=table, mutual=mutual):
                 return tr("{n} of {mutual} mutual best matches", n=len(table), mutual=mutual)

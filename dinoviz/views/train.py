@@ -26,7 +26,6 @@ from dinoviz.words import tr
 from engine.errors import BadInput, UserError
 from engine.project import Project
 from engine.protocol import Made
-from engine.recipes import FIELDS, Recipe
 
 LIVE_MS = 500
 """Between two readings while a run goes on."""
@@ -46,10 +45,11 @@ class TrainView(QWidget):
         self._desk = desk
         self._session = desk.session
         self._infos: tuple[RunInfo, ...] = ()
+        self._has_read = False
         self._logs: dict[int, RunLog] = {}
         self._films: dict[int, ProbeFilm] = {}
-        self.new_page = NewRunPage(desk)
-        self.run_page = RunPage(desk, self._doings())
+        self._new_page: NewRunPage | None = None
+        self._run_page: RunPage | None = None
         self.runs = RunsList(self.look_at, self._compare)
         self._build()
         self._timer = QTimer(self)
@@ -79,8 +79,6 @@ class TrainView(QWidget):
         column.addWidget(self._no_runs)
         column.addWidget(self.runs, 1)
         self._stack = QStackedWidget()
-        self._stack.addWidget(self.new_page)
-        self._stack.addWidget(self.run_page)
         self._empty = EmptyState(
             "graduation-cap",
             tr("Train on your own pictures"),
@@ -101,6 +99,22 @@ class TrainView(QWidget):
         column.addWidget(self._split)
         column.addWidget(self._empty)
 
+    @property
+    def new_page(self) -> NewRunPage:
+        """The page of the run that is being prepared, made when it is first needed."""
+        if self._new_page is None:
+            self._new_page = NewRunPage(self._desk)
+            self._stack.addWidget(self._new_page)
+        return self._new_page
+
+    @property
+    def run_page(self) -> RunPage:
+        """The page of the run that is looked at, made when it is first needed."""
+        if self._run_page is None:
+            self._run_page = RunPage(self._desk, self._doings())
+            self._stack.addWidget(self._run_page)
+        return self._run_page
+
     def _doings(self) -> Doings:
         return Doings(
             stop=self.stop,
@@ -116,26 +130,26 @@ class TrainView(QWidget):
         )
 
     def _bind(self) -> None:
-        actions, page, probes = self._desk.actions, self.new_page, self.run_page.probes
+        actions = self._desk.actions
 
         def on_new() -> bool:
-            return self._page() == NEW and page.prepared is not None
+            return self._page() == NEW and self.new_page.prepared is not None
 
         def on_run() -> bool:
             return self._info() is not None
 
         actions.bind("train.new", lambda: self.look_at(NEW))
-        actions.bind("train.start", page.start, lambda: on_new() and page.can_start())
+        actions.bind("train.start", lambda: self.new_page.start(), lambda: on_new() and self.new_page.can_start())
         actions.bind("train.stop", self.stop, lambda: self._is("running"))
         actions.bind("train.resume", self.resume, lambda: on_run() and self._shown_run().can_resume)
         actions.bind("train.use", self.use, lambda: on_run() and self._shown_run().has_weights)
         actions.bind("train.embed", self.embed, lambda: on_run() and self._shown_run().has_weights)
-        actions.bind("train.another_draw", page.preview.draw_again, on_new)
-        actions.bind("train.next_step", lambda: probes.step(1), on_run)
-        actions.bind("train.previous_step", lambda: probes.step(-1), on_run)
+        actions.bind("train.another_draw", lambda: self.new_page.preview.draw_again(), on_new)
+        actions.bind("train.next_step", lambda: self.run_page.probes.step(1), on_run)
+        actions.bind("train.previous_step", lambda: self.run_page.probes.step(-1), on_run)
         actions.bind("train.play", self._play, on_run)
-        actions.bind("train.import", page.read_file, lambda: self._page() == NEW)
-        actions.bind("train.export", page.save_file, on_new)
+        actions.bind("train.import", lambda: self.new_page.read_file(), lambda: self._page() == NEW)
+        actions.bind("train.export", lambda: self.new_page.save_file(), on_new)
         actions.bind("train.copy_command", self.copy_command, lambda: on_new() or on_run())
         actions.bind("train.trash", self.trash, lambda: on_run() and not self._is("running"))
 
@@ -180,9 +194,11 @@ class TrainView(QWidget):
 
     def _take(self, read: tuple[tuple[RunInfo, ...], dict[int, RunLog], dict[int, ProbeFilm]]) -> None:
         self._infos, logs, films = read
+        self._has_read = True
         self._logs |= logs
         self._films |= films
-        self.new_page.show_infos(self._infos)
+        if self._new_page is not None:
+            self._new_page.show_infos(self._infos)
         is_live = any(info.state == "running" for info in self._infos)
         self._timer.start(LIVE_MS if is_live else IDLE_MS)
         self.draw()
@@ -203,9 +219,13 @@ class TrainView(QWidget):
         self.runs.show_infos(self._infos, train.page, train.compared)
         self._no_runs.setVisible(not self._infos)
         info = self._info()
-        self._stack.setCurrentWidget(self.run_page if info else self.new_page)
-        if info is None:
+        if state.project is None or not self.isVisible() or (info is None and train.page != NEW and not self._has_read):
             return
+        if info is None:
+            self._stack.setCurrentWidget(self.new_page)
+            self.new_page.show_infos(self._infos)
+            return
+        self._stack.setCurrentWidget(self.run_page)
         self.run_page.show_tab(train.tab)
         self.run_page.show_run(info, self._job_of(info), state.model == str(info.folder))
         shown = [self._logs[number] for number in self._wanted() if number in self._logs]
@@ -336,10 +356,7 @@ class TrainView(QWidget):
         log = self._logs.get(self._shown_run().number)
         if log is None:
             return
-        asked = {name: value for name, value in log.plan.values().items() if name not in log.plan.reasons}
-        usual = {name: info.default for name, (_, info) in FIELDS.items() if not info.is_required()}
-        recipe = Recipe({name: value for name, value in asked.items() if usual.get(name, ...) != value})
-        texts = tuple(sorted(run_plan.asked_texts(recipe).items()))
+        texts = tuple(sorted(run_plan.asked_texts(run_plan.asked_of(log.plan)).items()))
         self._session.choose(train=replace(self._session.state.choices.train, texts=texts, page=NEW))
 
     def copy_command(self) -> None:
@@ -352,10 +369,8 @@ class TrainView(QWidget):
         project = self._session.state.project
         if log is None or project is None:
             return
-        asked = {name: value for name, value in log.plan.values().items() if name not in log.plan.reasons}
-        usual = {name: one.default for name, (_, one) in FIELDS.items() if not one.is_required()}
-        recipe = Recipe({name: value for name, value in asked.items() if usual.get(name, ...) != value})
-        QApplication.clipboard().setText(run_plan.as_command(run_plan.train_arguments(project, recipe)))
+        arguments = run_plan.train_arguments(project, run_plan.asked_of(log.plan))
+        QApplication.clipboard().setText(run_plan.as_command(arguments))
         self._session.notify("info", tr("The command is in the clipboard."))
 
     def rename(self, about: str) -> None:

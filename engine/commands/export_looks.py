@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from engine.commands.listing import named_in_words
 from engine.commands.looking import loaded
 from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
 from engine.exporting.attention import AttentionPlan, Heads, export_attention
+from engine.exporting.edited import Edits, path_of
 from engine.exporting.mask_formats import Options
 from engine.exporting.masks import Choice, Head, MaskPlan, export_masks
 from engine.exporting.pictures import Account, Source
@@ -76,6 +77,9 @@ def add_masks(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     verb.add_argument(
         "--with-pictures", action="store_true", help="also write the pictures, upright and without EXIF, into images/"
     )
+    verb.add_argument(
+        "--edited", action="store_true", help="of a project: with what was brushed on masks in the window"
+    )
     verb.set_defaults(run=run_masks)
 
 
@@ -100,6 +104,12 @@ def _add_common(verb: argparse.ArgumentParser, what: str) -> None:
     verb.add_argument("pictures", nargs="+", type=Path, help="a project, pictures, or folders of them")
     add_model(verb)
     add_target(verb, what)
+    verb.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="only pictures whose paths, as the project has them, stand in it, one a line",
+    )
     verb.add_argument("--smooth", action="store_true", help="interpolate between patches instead of showing them")
     verb.add_argument("--side", type=int, default=SIDE, help=f"shorter side it is seen at, px (default {SIDE})")
     verb.add_argument("--square", action="store_true", help="squeeze to a square, as the reference does")
@@ -137,6 +147,7 @@ def run_masks(arguments: argparse.Namespace, tell: Tell) -> Outcome:
         label=arguments.name,
     )
     options = Options(holes=arguments.holes, tolerance=_tolerance(arguments), has_pictures=arguments.with_pictures)
+    edits = _edits(arguments)
     sources, backbone, gaze, pace = _begin(arguments, tell)
     with StopSignal() as stop:
         account, about = export_masks(
@@ -147,6 +158,7 @@ def run_masks(arguments: argparse.Namespace, tell: Tell) -> Outcome:
             plan,
             options,
             gaze,
+            edits=edits,
             overwrite=arguments.overwrite,
             after_each=lambda: pace.reached(pace.done + 1),
             is_stopped=stop.is_set,
@@ -190,9 +202,44 @@ def _tolerance(arguments: argparse.Namespace) -> float:
 
 def _begin(arguments: argparse.Namespace, tell: Tell) -> tuple[list[Source], Backbone, Gaze, Pace]:
     sources = sources_of(arguments.pictures)
+    if arguments.list:
+        sources = _listed(sources, arguments.list, tell)
     backbone = loaded(arguments, tell)
     gaze = Gaze(side=arguments.side, layer=arguments.layer, query=arguments.query, is_square=arguments.square)
     return sources, backbone, gaze, Pace("exporting", len(sources), "pictures", tell)
+
+
+def _edits(arguments: argparse.Namespace) -> Callable[[Source], Edits | None] | None:
+    """Return what gives the edits of a picture, where they are wanted.
+
+    Raises:
+        BadRecipe: no project was named, or more than that.
+    """
+    if not arguments.edited:
+        return None
+    named = arguments.pictures
+    if len(named) != 1 or not _is_project(named[0]):
+        raise BadRecipe("--edited goes with one project.", "Only a project keeps what was brushed on masks.")
+    return lambda source: Edits.read(path_of(named[0], source.id))
+
+
+def _listed(sources: Sequence[Source], file: Path, tell: Tell) -> list[Source]:
+    """Return the pictures that a file names, in the order they have anyhow; say how many it names that are not there.
+
+    Raises:
+        BadInput: the file cannot be read, or names none of them.
+    """
+    try:
+        lines = file.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    except OSError as problem:
+        raise BadInput(f"The list '{file}' cannot be read: {problem.strerror}.", "Check the path.") from problem
+    wanted = {line for line in lines if line.strip()}
+    chosen = [source for source in sources if source.name in wanted]
+    if not chosen:
+        raise BadInput(f"None of the pictures in '{file}' is there.", "Write paths as the project has them.")
+    if missing := len(wanted) - len(chosen):
+        tell(Noticed(level="warning", text=f"{missing:,} pictures of the list are not there."))
+    return chosen
 
 
 def sources_of(named: Sequence[Path]) -> list[Source]:
@@ -225,8 +272,12 @@ def sources_of(named: Sequence[Path]) -> list[Source]:
     ]
 
 
+def _is_project(path: Path) -> bool:
+    return path.is_dir() and (path.suffix == SUFFIX or (path / "project.sqlite").is_file())
+
+
 def _sources_in(path: Path) -> list[Source]:
-    if path.is_dir() and (path.suffix == SUFFIX or (path / "project.sqlite").is_file()):
+    if _is_project(path):
         with Project.at(path) as project:
             folder = project.pictures_folder
             rows = [row for row in project.pictures() if row.problem != GONE]

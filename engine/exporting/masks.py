@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadRecipe, UnreadablePicture
+from engine.exporting.edited import Edits
 from engine.exporting.mask_formats import MASK_FORMATS, MaskObject, Options
 from engine.exporting.pictures import Account, Opened, Source, export_each
 from engine.exporting.polygons import run_lengths
@@ -81,6 +82,7 @@ def export_masks(
     options: Options | None = None,
     gaze: Gaze | None = None,
     *,
+    edits: Callable[[Source], Edits | None] | None = None,
     overwrite: bool = False,
     after_each: Callable[[], object] | None = None,
     is_stopped: Callable[[], bool] | None = None,
@@ -95,6 +97,7 @@ def export_masks(
         plan: how masks are made.
         options: how they are written.
         gaze: how pictures are looked at.
+        edits: returns what a person brushed on the mask of a picture.
         overwrite: whether an export there may be replaced.
         after_each: is called after each picture.
         is_stopped: is asked before each picture; what is done by then is a whole export.
@@ -108,12 +111,16 @@ def export_masks(
     n_heads = vit_of(backbone).shape.heads
     _check(plan, gaze, backbone)
     check_apart(out, (source.path for source in sources), is_replaced=True)
-    chosen = gaze.facts(backbone) | asdict(plan) | asdict(options)
+    if edits and plan.head == "each":
+        raise BadRecipe(
+            "Masks of each head have no edits.", "Edits belong to one mask a picture: choose another --head."
+        )
+    chosen = gaze.facts(backbone) | asdict(plan) | asdict(options) | {"has_edits": edits is not None}
     about = backbone.provenance(**chosen, format=form, upright=UPRIGHT)
     with whole_folder(out, about, overwrite=overwrite) as folder:
         labels = plan.labels(n_heads)
         with contextlib.closing(MASK_FORMATS[form](folder, out.resolve(), labels, about, options)) as writer:
-            handle = _Handle(backbone, plan, gaze, writer.write)
+            handle = _Handle(backbone, plan, gaze, writer.write, edits)
             account = export_each(sources, folder, handle, after_each=after_each, is_stopped=is_stopped)
             account.n_files += len(writer.finish())
         about.update(counted(account), **writer.figures.summary())
@@ -185,27 +192,34 @@ class _Handle:
         plan: MaskPlan,
         gaze: Gaze,
         write: Callable[[Opened, list[MaskObject]], tuple[Sequence[Path], Mapping[str, Any]]],
+        edits: Callable[[Source], Edits | None] | None,
     ) -> None:
-        self._backbone, self._plan, self._gaze, self._write = backbone, plan, gaze, write
+        self._backbone, self._plan, self._gaze, self._write, self._edits = backbone, plan, gaze, write, edits
 
     def __call__(self, row: Opened) -> tuple[Sequence[Path], Mapping[str, Any]]:
         maps = look_at(self._backbone, self._gaze, row)
-        return self._write(row, mask_objects(maps, self._plan, row.size))
+        edits = self._edits(row.source) if self._edits else None
+        files, noted = self._write(row, mask_objects(maps, self._plan, row.size, edits))
+        return files, {**noted, "is_edited": True} if edits else noted
 
 
-def mask_objects(maps: AttentionMaps, plan: MaskPlan, size: tuple[int, int]) -> list[MaskObject]:
+def mask_objects(
+    maps: AttentionMaps, plan: MaskPlan, size: tuple[int, int], edits: Edits | None = None
+) -> list[MaskObject]:
     """Return the objects in a picture: its masks, or where asked the connected parts of each, the largest first.
 
     Args:
         maps: attention of all heads.
         plan: how masks are made.
         size: height and width of the upright picture.
+        edits: what a person brushed on the mask.
 
     Raises:
         BadRecipe: there is no such head.
     """
     objects = []
-    for name, head, mask_YX in _masks(maps, plan, size):
+    for name, head, attended_YX in _masks(maps, plan, size):
+        mask_YX = edits.applied_to_pixels(attended_YX) if edits else attended_YX
         label = plan.label if head is None else f"{plan.label}-head{head}"
         if plan.has_parts:
             objects += [

@@ -15,14 +15,16 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
 from engine.catalogue import formats_of
-from engine.commands.export_looks import add_masks, sources_of
+from engine.commands.export_looks import _listed, add_masks, sources_of
 from engine.commands.scanning import open_project, scan_into
 from engine.errors import BadInput, BadRecipe, Stopped
+from engine.exporting.edited import Edits, cells_of_pixels, finer, path_of
 from engine.exporting.mask_formats import MASK_FORMATS, IndexedPng, Labels16, MaskObject, Options, Spool
 from engine.exporting.masks import MaskPlan, export_masks, mask_objects
 from engine.exporting.pictures import Opened, Source
 from engine.exporting.polygons import likeness, outlines, run_lengths
 from engine.provenance import KEY
+from engine.questions import Lattice
 from engine.seeing.attention import AttentionMaps, attention_maps
 from engine.seeing.grid import Grid
 from engine.seeing.look import Gaze
@@ -578,3 +580,77 @@ def test_wrong_words_on_the_command_line_are_refused(capsys):
         with pytest.raises(SystemExit):
             command.parse_args([*given, *words])
     assert "is no head" in capsys.readouterr().err
+
+
+def lattice_of(sources, name):
+    maps = attention_maps(tiny_backbone(width=48, heads=3), np.asarray(Image.open(sources[name].path)), side=GAZE.side)
+    grid = maps.grid
+    return Lattice(rows=grid.rows, cols=grid.cols, patch=grid.patch, resized=grid.resized, picture=(90, 140))
+
+
+def test_what_was_brushed_is_in_the_masks_and_marked_in_the_list(backbone, sources, tmp_path):
+    plain = next(i for i, source in enumerate(sources) if source.name == "plain.png")
+    none = Edits.none(lattice_of(sources, plain))
+    edits = none.brushed((0, 0), (140, 0), 20, is_adding=True).brushed((0, 90), (140, 90), 20, is_adding=False)
+    out = tmp_path / "out"
+    export_masks(
+        backbone, sources, out, "png", gaze=GAZE, edits=lambda source: edits if source.name == "plain.png" else None
+    )
+    export_masks(backbone, sources, tmp_path / "without", "png", gaze=GAZE)
+    rows = {row["picture"]: row for row in map(json.loads, (out / "pictures.jsonl").read_text().splitlines())}
+    assert rows["plain.png"].get("is_edited") is True
+    assert "is_edited" not in rows["turned.jpg"]
+    (file,) = out.rglob("plain*.png")
+    mask, before = (np.asarray(Image.open(folder / file.relative_to(out))) for folder in (out, tmp_path / "without"))
+    assert mask[0].min() == 255
+    assert mask[-1].max() == 0
+    np.testing.assert_array_equal(mask[40:50], before[40:50])
+
+
+def test_edits_of_a_picture_that_has_another_size_by_now_are_left_out():
+    lattice = Lattice(rows=2, cols=3, patch=8, resized=(16, 24), picture=(40, 60))
+    edits = Edits.none(lattice).brushed((0, 0), (60, 40), 99, is_adding=True)
+    assert edits.applied_to_pixels(np.zeros((40, 60), bool)).all()
+    assert not edits.applied_to_pixels(np.zeros((41, 60), bool)).any()
+
+
+def test_cells_lie_in_patches_as_the_engine_spreads_them():
+    lattice = Lattice(rows=7, cols=9, patch=8, resized=(61, 75), picture=(123, 151))
+    grid = Grid(rows=7, cols=9, patch=8, resized=(61, 75))
+    mask_RC = np.random.default_rng(0).random((7, 9)) > 0.5
+    rows_Y, cols_X = cells_of_pixels(lattice)
+    np.testing.assert_array_equal(finer(mask_RC)[rows_Y[:, None], cols_X], grid.spread(mask_RC, lattice.picture))
+
+
+def test_edits_come_back_from_their_file_and_damage_is_told(tmp_path):
+    lattice = Lattice(rows=2, cols=3, patch=8, resized=(16, 24), picture=(40, 60))
+    edits = Edits.none(lattice).brushed((5, 5), (9, 9), 3, is_adding=True)
+    path = path_of(tmp_path, 7)
+    assert Edits.read(path) is None
+    edits.write(path)
+    back = Edits.read(path)
+    assert back.lattice == lattice
+    np.testing.assert_array_equal(back.added_YX, edits.added_YX)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(BadInput, match=r"edits in '7\.npz'"):
+        Edits.read(path)
+
+
+def test_masks_of_every_head_take_no_edits(backbone, sources, tmp_path):
+    with pytest.raises(BadRecipe, match="no edits"):
+        export_masks(backbone, sources, tmp_path / "out", "png", MaskPlan(head="each"), edits=lambda _source: None)
+
+
+def test_list_chooses_pictures_of_a_project_by_their_paths(tmp_path, capsys):
+    write_photos(tmp_path / "photos", 4)
+    with open_project(tmp_path / "photos", tmp_path / "p.dinoviz") as project:
+        scan_into(project, lambda _message: None)
+    names = tmp_path / "names.txt"
+    names.write_text("p02.jpg\np00.jpg\ngone.jpg\n")
+    told = []
+    chosen = _listed(sources_of([tmp_path / "p.dinoviz"]), names, told.append)
+    assert [source.name for source in chosen] == ["p00.jpg", "p02.jpg"]
+    assert "1 pictures of the list" in told[0].text
+    names.write_text("gone.jpg\n")
+    with pytest.raises(BadInput, match="None of the pictures"):
+        _listed(sources_of([tmp_path / "p.dinoviz"]), names, told.append)

@@ -1,0 +1,167 @@
+"""Two sets of features compared by their tables of neighbours: what moved, and how well labels are told by neighbours.
+
+Read off the thread that paints; some columns of a table of a million pictures are 80 MB.
+
+Letters after a name are its axes: N pictures of a set, ascending by id · k neighbours, nearest first · C classes ·
+B pictures that both sets have
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinoviz.table import Ids, PictureTable
+from engine.errors import UserError
+from engine.finding.neighbours import read_neighbours
+from engine.sets import FeatureSet, SetPlan
+
+COMPARED = 10
+"""Neighbours of a picture that are compared: what a person sees in one row."""
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+"""Neighbours that vote and the sharpness of their votes, as ``engine.measuring.knn``, which has the source."""
+SPARE = 10
+"""Neighbours that are read for every one that votes, where only pictures of the train split do."""
+MOST_ASKED = 10_000
+"""Pictures whose neighbours are counted, as ``engine embed`` does: the standard error is then below 0.005."""
+BLOCK = 20_000
+"""Pictures compared at once: two million pairs of neighbours."""
+NONE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Neighbourhood:
+    """Who is near whom in one set of features.
+
+    Args:
+        plan: of the features.
+        ids_N: of the pictures that were seen.
+        near_Nk: ids of the nearest of each, ``NONE`` for none.
+        likeness_Nk: cosines with these.
+    """
+
+    plan: SetPlan
+    ids_N: Ids
+    near_Nk: Ids
+    likeness_Nk: NDArray[np.float32]
+
+    def of(self, picture: int) -> tuple[Ids, NDArray[np.float32]]:
+        """Return the nearest of a picture and their cosines; nothing where the set does not have it."""
+        place = int(np.searchsorted(self.ids_N, picture))
+        if place == len(self.ids_N) or self.ids_N[place] != picture:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        is_there_k = self.near_Nk[place] != NONE
+        return self.near_Nk[place][is_there_k], self.likeness_Nk[place][is_there_k]
+
+
+def read_neighbourhood(set_folder: Path) -> Neighbourhood | None:
+    """Return who is near whom in a set, None where it has no table of neighbours of the features of now."""
+    try:
+        features = FeatureSet(set_folder)
+        table = read_neighbours(features)
+    except UserError:
+        return None
+    seen = np.flatnonzero(features.is_seen_N)
+    k = min(NEIGHBOURS * SPARE, table.rows_Nk.shape[1])
+    rows_Nk = np.asarray(table.rows_Nk[:, :k])[seen]
+    ids = np.append(features.ids_N, NONE)  # the last is for -1, no neighbour
+    likeness_Nk = np.asarray(table.likeness_Nk[:, :k])[seen]
+    return Neighbourhood(plan=features.plan, ids_N=features.ids_N[seen], near_Nk=ids[rows_Nk], likeness_Nk=likeness_Nk)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Overlap:
+    """How many of the nearest are the same in two sets.
+
+    Args:
+        ids_B: pictures that both have.
+        same_B: of ``k`` nearest, how many are the same.
+        k: neighbours compared.
+    """
+
+    ids_B: Ids
+    same_B: NDArray[np.int32]
+    k: int
+
+    @property
+    def mean(self) -> float:
+        """Neighbours that are the same, on average."""
+        return float(self.same_B.mean()) if len(self.same_B) else 0.0
+
+    def most_changed(self) -> Ids:
+        """Return the pictures, those with the fewest common neighbours first."""
+        return self.ids_B[np.argsort(self.same_B, kind="stable")]
+
+    def of(self, picture: int) -> int | None:
+        """Return how many of a picture's neighbours are the same, None where not both sets have it."""
+        place = int(np.searchsorted(self.ids_B, picture))
+        return int(self.same_B[place]) if place < len(self.ids_B) and self.ids_B[place] == picture else None
+
+
+def overlap(one: Neighbourhood, other: Neighbourhood, k: int = COMPARED) -> Overlap:
+    """Return, for every picture of both sets, how many of its ``k`` nearest are the same in both."""
+    ids_B, ours, theirs = np.intersect1d(one.ids_N, other.ids_N, assume_unique=True, return_indices=True)
+    k = min(k, one.near_Nk.shape[1], other.near_Nk.shape[1])
+    same_B = np.zeros(len(ids_B), np.int32)
+    for first in range(0, len(ids_B), BLOCK):
+        block = slice(first, first + BLOCK)
+        mine_Bk, yours_Bk = one.near_Nk[ours[block], :k], other.near_Nk[theirs[block], :k]
+        is_same_Bkk = (mine_Bk[:, :, None] == yours_Bk[:, None, :]) & (mine_Bk[:, :, None] != NONE)
+        same_B[block] = is_same_Bkk.any(axis=2).sum(axis=1)
+    return Overlap(ids_B=ids_B, same_B=same_B, k=k)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Share of pictures whose neighbours vote for their own label; ``asked`` of them, in a ``split`` or '' for all."""
+
+    share: float
+    asked: int
+    split: str
+
+
+def knn_accuracy(near: Neighbourhood, table: PictureTable) -> Accuracy | None:
+    """Return the weighted 20-NN accuracy, by the protocol of ``engine embed``; None without labels.
+
+    Pictures of the test split, else of val, are asked against those of train and of no split; without splits, each
+    against all others. Where fewer than 20 of those that may vote are in the table, they alone do.
+    """
+    rows_N = table.places_of(near.ids_N)
+    label_N = np.where(rows_N >= 0, table.label.codes_N[rows_N], NONE)
+    split_N = _splits(table, rows_N)
+    if len(np.unique(label_N[label_N != NONE])) < 2:
+        return None
+    can_vote_N = (label_N != NONE) & np.isin(split_N, ("train", ""))
+    split = next((name for name in ("test", "val") if (can_vote_N.any() and _asked(label_N, split_N, name).any())), "")
+    if not split:
+        can_vote_N = label_N != NONE
+    asked_Q = np.flatnonzero(_asked(label_N, split_N, split) if split else label_N != NONE)
+    asked_Q = np.sort(np.random.default_rng(0).permutation(asked_Q)[:MOST_ASKED])
+    right = _voted(near, asked_Q, label_N, can_vote_N) == label_N[asked_Q]
+    return Accuracy(share=float(right.mean()), asked=len(asked_Q), split=split)
+
+
+def _asked(label_N: NDArray[np.int32], split_N: NDArray[np.str_], split: str) -> NDArray[np.bool_]:
+    return (label_N != NONE) & (split_N == split)
+
+
+def _splits(table: PictureTable, rows_N: NDArray[np.intp]) -> NDArray[np.str_]:
+    words = np.array([*table.split.words, ""])
+    return words[np.where(rows_N >= 0, table.split.codes_N[rows_N], NONE)]
+
+
+def _voted(
+    near: Neighbourhood, asked_Q: NDArray[np.intp], label_N: NDArray[np.int32], can_vote_N: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Return the label that the nearest of each asked picture vote for; ``NONE`` where nobody votes."""
+    places_Qk = np.searchsorted(near.ids_N, near.near_Nk[asked_Q])
+    places_Qk = np.minimum(places_Qk, len(near.ids_N) - 1)
+    votes_Qk = can_vote_N[places_Qk] & (near.ids_N[places_Qk] == near.near_Nk[asked_Q])
+    votes_Qk &= np.cumsum(votes_Qk, axis=1) <= NEIGHBOURS
+    weight_Qk = np.where(votes_Qk, np.exp(near.likeness_Nk[asked_Q] / TEMPERATURE), 0)
+    n_classes = int(label_N.max()) + 1
+    votes_QC = np.zeros((len(asked_Q), n_classes))
+    np.add.at(votes_QC, (np.arange(len(asked_Q))[:, None], np.maximum(label_N[places_Qk], 0)), weight_Qk)
+    return np.where(votes_QC.any(axis=1), votes_QC.argmax(axis=1), NONE)
