@@ -90,7 +90,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="picture.rate_3", text="Three stars", keys="3", place="library", menu="pictures", icon="star"),
     Action(id="picture.rate_4", text="Four stars", keys="4", place="library", menu="pictures", icon="star"),
     Action(id="picture.rate_5", text="Five stars", keys="5", place="library", menu="pictures", icon="star"),
-    Action(id="selection.keep", text="Keep the selection under a name…", keys="Ctrl+Shift+S", icon="push-pin",
+    Action(id="selection.keep", text="Keep the selection under a name…", keys="Ctrl+Alt+S", icon="push-pin",
            menu="pictures", words="save named set"),
     Action(id="selection.recall", text="Show a kept selection…", icon="selection", menu="pictures", words="named set"),
     # Library.
@@ -141,6 +141,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="find.forward", text="Forward", keys="Alt+Right", place="find", icon="arrow-right", words="history chain"),
     Action(id="find.select_found", text="Select all results", place="find", icon="selection-all"),
     Action(id="find.show_on_map", text="Show the results on the map", place="find", icon="chart-scatter"),
+    Action(id="find.tag", text="Tag…", keys="T", place="find", icon="hash", words="mark keyword"),
     Action(id="find.next", text="Next to work through", keys="Right", place="find", icon="caret-right", words="skip"),
     Action(id="find.previous", text="Previous to work through", keys="Left", place="find", icon="caret-left"),
     Action(id="find.fine", text="All is well: keep as it is", keys="K", place="find", icon="check",
@@ -204,6 +205,13 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="train.copy_command", text="Copy as command", place="train", icon="command", words="terminal cli"),
     Action(id="train.trash", text="Move the run to the trash…", place="train", icon="trash", words="delete remove"),
     # Compare.
+    Action(id="compare.next", text="Next picture", keys="Right", place="compare", icon="caret-right"),
+    Action(id="compare.previous", text="Previous picture", keys="Left", place="compare", icon="caret-left"),
+    Action(id="compare.looks", text="What each network sees", keys="1", place="compare", words="attention mask colours"),
+    Action(id="compare.neighbours", text="Neighbours that changed", keys="2", place="compare", words="nearest similar"),
+    Action(id="compare.maps", text="Maps side by side", keys="3", place="compare", words="tsne umap aligned"),
+    Action(id="compare.fit", text="Fit the pictures", keys="F", place="compare", icon="frame-corners", words="zoom"),
+    Action(id="compare.make", text="Make what is missing", place="compare", icon="play", words="embed features index"),
     # Models.
     Action(id="models.import", text="Import weights…", place="models", icon="upload-simple", words="checkpoint pth"),
     Action(id="models.search", text="Search models", keys="/", place="models", icon="magnifying-glass"),

@@ -57,7 +57,7 @@ class LookChoices:
     heads: tuple[int, ...] = ()
     query: str = "cls"
     keep: float = 0.6
-    smallest: int = 1
+    smallest: int = 4
     is_union: bool = False
     is_spotlight: bool = True
     colours: str = "viridis"
@@ -163,7 +163,21 @@ class TrainChoices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareChoices:
-    """Compare."""
+    """Compare.
+
+    Args:
+        models: networks side by side; none for the one in use and another one that has features.
+        page: looks, neighbours or maps.
+        kinds: rows of looks: attention, mask, colours.
+        method: of the maps.
+        tool: on the maps.
+    """
+
+    models: tuple[str, ...] = ()
+    page: str = "looks"
+    kinds: tuple[str, ...] = ("attention", "mask")
+    method: str = "tsne"
+    tool: str = "pan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from dinoviz import theme
 from dinoviz.background import Background
 from dinoviz.controls import label, pixmap
-from dinoviz.drops import MOST_NAMED, Dropped, Here, Intent, Kind, intent_of
+from dinoviz.drops import MOST_NAMED, OWN_IDS, Dropped, Here, Intent, Kind, intent_of
 from dinoviz.watching import follow
 from dinoviz.words import tr
 
@@ -145,7 +145,7 @@ class DropOverlay(QWidget):
         """Take what the window hears before the overlay lies under the mouse; tell whether that was all of it."""
         match event.type():
             case QEvent.Type.DragEnter:
-                self._begin(cast(QDragEnterEvent, event))
+                self._begin_unless_own(cast(QDragEnterEvent, event))
             case QEvent.Type.DragMove:
                 self.dragMoveEvent(cast(QDragMoveEvent, event))
             case QEvent.Type.Drop:
@@ -162,6 +162,13 @@ class DropOverlay(QWidget):
     def _hide_unless_taken_over(self) -> None:
         if not self._has_taken_over and not self._has_let_go:
             self.hide()
+
+    def _begin_unless_own(self, event: QDragEnterEvent) -> None:
+        """Let the window's own pictures pass, as they are dragged out of it; only Find takes them."""
+        if event.mimeData().hasFormat(OWN_IDS) and self._here().place != "find":
+            event.ignore()
+        else:
+            self._begin(event)
 
     def _begin(self, event: QDragEnterEvent) -> None:
         mime, here = event.mimeData(), self._here()

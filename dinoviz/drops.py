@@ -31,6 +31,8 @@ MOST_ASKED = 64
 COUNT_FOR_S = 0.05
 """How long pictures of a folder are counted: half of what a person takes for at once."""
 MAGIC_BYTES = 16
+OWN_IDS = "application/x-dinoviz-ids"
+"""Ids in decimal, separated by blanks: pictures of this window that are dragged."""
 
 Kind = Literal[
     "open-folder",

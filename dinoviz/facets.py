@@ -15,6 +15,7 @@ from dinoviz.table import Ids, PictureTable, Words
 from dinoviz.words import tr
 from engine.marks import MOST_STARS, Marks
 
+Problem = Literal["unreadable", "all"]
 Name = Literal["folders", "labels", "splits", "tags", "rating", "clusters", "among", "problem", "is_hidden"]
 
 
@@ -117,7 +118,8 @@ def toggled(facet: Facet, query: Query, value: Any) -> Query:
     if not facet.has_many:
         return without(facet, query) if value in now else replace(query, **{facet.name: value})
     after = tuple(one for one in now if one != value) if value in now else (*now, value)
-    return replace(query, **{facet.name: after})
+    changes: dict[str, Any] = {facet.name: after}
+    return replace(query, **changes)
 
 
 def in_words(facet: Facet, query: Query, marks: Marks) -> str:
@@ -211,7 +213,7 @@ def _kept(_facet: Facet, _rest: Query, table: PictureTable, marks: Marks, _known
 
 
 def _problems(_facet: Facet, rest: Query, table: PictureTable, marks: Marks, known: Known, _rows: Ids) -> list[Value]:
-    texts = {"unreadable": tr("Unreadable ones only"), "all": tr("Readable and unreadable")}
+    texts: dict[Problem, str] = {"unreadable": tr("Unreadable ones only"), "all": tr("Readable and unreadable")}
     return [
         Value(value=value, text=text, count=len(queries.answer(replace(rest, problem=value), table, marks, known)))
         for value, text in texts.items()

@@ -20,7 +20,7 @@ from PySide6.QtCore import (
     QTimer,
     Signal,
 )
-from PySide6.QtGui import QKeyEvent, QPainter, QResizeEvent
+from PySide6.QtGui import QHideEvent, QKeyEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -111,13 +111,14 @@ class FilterBar(QFrame):
         row.setContentsMargins(0, 0, theme.SPACE, 0)
         row.setSpacing(theme.SPACE)
         row.addWidget(self._search, 1)
-        for part in (self._add, self._only):
-            row.addWidget(part)
+        row.addWidget(self._add)
+        row.addWidget(self._only)
         row.addWidget(self._chips, 2)
-        for part in (self._count, self._clear_button):
-            row.addWidget(part)
-        for part in (self._search, self._add, self._only, self._clear_button):
-            part.setFixedHeight(theme.ROW_PX)
+        row.addWidget(self._count)
+        row.addWidget(self._clear_button)
+        controls: tuple[QWidget, ...] = (self._search, self._add, self._only, self._clear_button)
+        for control in controls:
+            control.setFixedHeight(theme.ROW_PX)
 
     def _facets_menu(self) -> QMenu:
         menu = QMenu(self)
@@ -206,11 +207,23 @@ class FilterBar(QFrame):
         """Show the values of a facet to choose from."""
         if self._popup is not None:
             self._popup.close()
-        self._popup = popup = ValuesPopup(facet, self)
+        self._popup = popup = ValuesPopup(facet, self._none_in_words(facet), self)
         popup.chosen.connect(lambda value: self._set(toggled(facet, self._session.state.query, value)))
         popup.closed.connect(lambda: self._popup_closed(popup))
         self._fill(popup)
         popup.open_below(below)
+
+    def _none_in_words(self, facet: Facet) -> str:
+        """Return how to come by values of a facet that has none yet."""
+        keys = self._desk.actions.keys
+        match facet.name:
+            case "tags":
+                return tr("No tags yet. Select pictures in the Library and press {keys}.", keys=keys("library.tag"))
+            case "among":
+                return tr("Nothing kept yet. Select pictures and press {keys}.", keys=keys("selection.keep"))
+            case "clusters":
+                return tr("No clusters yet. They are made in Map, from features.")
+        return tr("Nothing to choose from.")
 
     def _popup_closed(self, popup: "ValuesPopup") -> None:
         if self._popup is popup:
@@ -340,9 +353,10 @@ class ValuesPopup(QFrame):
     chosen = Signal(object)
     closed = Signal()
 
-    def __init__(self, facet: Facet, parent: QWidget) -> None:
+    def __init__(self, facet: Facet, none: str, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Popup)
         self.facet = facet
+        self._none_text = none
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setProperty("kind", "card")
         self._search = QLineEdit()
@@ -365,7 +379,7 @@ class ValuesPopup(QFrame):
         self._none = QLabel(tr("Counting…"))
         self._none.setProperty("kind", "muted")
         self._none.setWordWrap(True)
-        column = QVBoxLayout(self)
+        column = self._column = QVBoxLayout(self)
         column.setContentsMargins(theme.SPACE, theme.SPACE, theme.SPACE, theme.SPACE)
         column.setSpacing(theme.SPACE)
         column.addWidget(label(tr(facet.tip), "small", wraps=True))
@@ -395,7 +409,7 @@ class ValuesPopup(QFrame):
         self._search.setVisible(len(found) >= SEARCHED_FROM)
         self._list.setVisible(bool(found))
         self._none.setVisible(not found)
-        self._none.setText(_none_in_words(self.facet))
+        self._none.setText(self._none_text)
         rows = min(len(found), (POPUP_PX[1] - 80) // theme.ROW_PX)
         self._list.setFixedHeight(rows * theme.ROW_PX + 2)
         if found:
@@ -403,7 +417,7 @@ class ValuesPopup(QFrame):
         self._fit()
         (self._search if self._search.isVisibleTo(self) else self._list).setFocus()
 
-    def hideEvent(self, event: QEvent) -> None:
+    def hideEvent(self, event: QHideEvent) -> None:
         """Tell that it closed, however that came."""
         super().hideEvent(event)
         self.closed.emit()
@@ -423,7 +437,7 @@ class ValuesPopup(QFrame):
         return super().eventFilter(watched, event)
 
     def _fit(self) -> None:
-        self.layout().activate()
+        self._column.activate()
         self.adjustSize()
         place = QRect(self._below, self.size())
         room = self.screen().availableGeometry()
@@ -443,14 +457,6 @@ class ValuesPopup(QFrame):
         self._model.redraw()
         if not self.facet.has_many:
             self.close()
-
-
-def _none_in_words(facet: Facet) -> str:
-    return {
-        "tags": tr("No tags yet. Select pictures and press T to tag them."),
-        "among": tr("No selection was kept yet. Select pictures and press Ctrl+Shift+S to keep them under a name."),
-        "clusters": tr("No clusters yet. They are made in Map, from features."),
-    }.get(facet.name, tr("Nothing to choose from."))
 
 
 class _ValuesModel(QAbstractListModel):

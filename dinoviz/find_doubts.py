@@ -245,7 +245,7 @@ class LabelsPanel(_OnePicture):
         self._take, self._right_button = take, right
         self._field = _LabelField()
         self._field.setPlaceholderText(keyed(tr("Another label …"), desk.actions.keys("find.other_label")))
-        self._field.returnPressed.connect(lambda: self._say_label(self._field.text()))
+        self._field.returnPressed.connect(lambda: self._say_label(self._field.meant()))
         self._buttons.insertWidget(2, self._field)
 
     def set_lists(self, lists: Lists) -> None:
@@ -353,6 +353,12 @@ class _LabelField(QLineEdit):
         """Complete from these."""
         if self._words.stringList() != list(words):
             self._words.setStringList(list(words))
+
+    def meant(self) -> str:
+        """Return the label that was begun, where what was typed begins one only; else what was typed."""
+        text = self.text().strip()
+        begun = [word for word in self._words.stringList() if word.lower().startswith(text.lower())]
+        return begun[0] if text and len(begun) == 1 else text
 
     def event(self, event: QEvent) -> bool:
         """Keep Enter from being a shortcut while one types."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, QObject, Qt
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from dinoviz import theme
 from dinoviz.controls import IconButton, SliderRow, button, clear, label
@@ -22,6 +22,7 @@ MOST_TILES = 60
 KEYS = 9
 """Pictures that have a key of their own."""
 LINES = 4
+COLUMNS = 4
 BELOW_PX = 64
 """Height of the buttons of a picture and of the gaps around it."""
 STEP = 0.005
@@ -163,6 +164,140 @@ class DuplicatesPanel(WorkPanel):
 
     def _draw_head(self, row: CopiesRow) -> None:
         table = self.session.state.table
+        alike = tr("Likeness {likeness}", likeness=f"{row.group.likeness:.3f}")
+        self._title.setText(tr("The same file") if row.group.pairs[0].is_exact else alike)
+        clear(self._chips)
+        if len(splits := row.splits(table)) > 1:
+            said = tr("Leak: {splits}", splits=" + ".join(splits))
+            tip = tr("The same picture is learnt from and tested on: results look better than they are.")
+            self._chips.addWidget(label(said, "danger", tip=tip))
+        if len(labels := row.labels(table)) > 1:
+            said = tr("Labels differ: {labels}", labels=" + ".join(labels))
+            tip = tr("One and the same picture cannot be both: one label is wrong.")
+            self._chips.addWidget(label(said, "warning", tip=tip))
+
+    def _build_tiles(self, row: CopiesRow) -> None:
+        clear(self._flow)
+        side = self._side(len(row.pictures))
+        for place, picture in enumerate(row.pictures[:MOST_TILES]):
+            self._flow.addWidget(_Member(self, place, picture, side))
+        hidden = len(row.pictures) - MOST_TILES
+        if hidden > 0:
+            self._flow.addWidget(label(tr("… and {n} more", n=hidden), "muted"))
+
+    def _side(self, n: int) -> int:
+        """Return how large pictures can be so that all of a small group are seen at once."""
+        room = self._scroll.viewport().size()
+        wide = room.width() // min(n, COLUMNS) - 2 * INSET_PX - theme.SPACE
+        return max(SMALLEST_PX, min(LARGEST_PX, wide, room.height() - LINES * LINE_PX - BELOW_PX))
+
+    def _members(self) -> list["_Member"]:
+        shown = [self._flow.itemAt(place).widget() for place in range(self._flow.count())]  # type: ignore[union-attr]
+        return [one for one in shown if isinstance(one, _Member)]
+
+    def _draw_tiles(self, row: CopiesRow) -> None:
+        best = self._best(row)
+        for member in self._members():
+            member.draw(row, is_best=member.picture == best)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Fit the pictures into the room there is."""
+        if event.type() == QEvent.Type.Resize and self._row is not None:
+            for member in self._members():
+                member.set_side(self._side(len(self._row.pictures)))
+        return super().eventFilter(watched, event)
+
+    # What can be done
+
+    def _left(self, row: CopiesRow) -> list[int]:
+        hidden = self.session.state.marks.hidden
+        return [picture for picture in row.pictures if picture not in hidden]
+
+    def _best(self, row: CopiesRow) -> int | None:
+        """Return the one worth keeping of those that are left."""
+        left = self._left(row)
+        return left[0] if left else None
+
+    def can(self, what: str) -> bool:
+        """Tell whether there is a group in hand."""
+        return self.in_hand is not None and what in ("fine", "accept", "keep", "leave_out")
+
+    def accept(self) -> None:
+        """Keep the framed one."""
+        row = self.in_hand
+        if row is not None and (best := self._best(row)) is not None:
+            self._keep_only(row, best)
+
+    def keep(self, number: int) -> None:
+        """Keep one by its number."""
+        row = self.in_hand
+        if row is not None and number < len(row.pictures):
+            self._keep_only(row, row.pictures[number])
+
+    def _keep_only(self, row: CopiesRow, picture: int) -> None:
+        if picture in self.session.state.marks.hidden:
+            self.session.restore([picture])
+        self.session.hide([other for other in row.pictures if other != picture])
+        self.go_on()
+
+    def fine(self) -> None:
+        """Say that those that are left are no copies of each other."""
+        row = self.in_hand
+        if row is not None:
+            subject = ",".join(map(str, sorted(self._left(row))))
+            self.session.judge(NOT_COPIES, subject, KEPT)
+            self.go_on()
+
+    def leave_out(self) -> None:
+        """Leave the current picture out, or take it back."""
+        row, current = self.in_hand, self.session.state.current
+        if row is not None and current in row.pictures:
+            self.turn(current)
+
+    def turn(self, picture: int) -> None:
+        """Leave a picture out, or take it back."""
+        if picture in self.session.state.marks.hidden:
+            self.session.restore([picture])
+        else:
+            self.session.hide([picture])
+
+
+class _Member(QWidget):
+    """One picture of a group, what is known of it, and what can be done with it."""
+
+    def __init__(self, panel: DuplicatesPanel, place: int, picture: int, side: int) -> None:
+        super().__init__()
+        self._panel = panel
+        self._place = place
+        self.picture = picture
+        self._tile = PictureTile(panel.desk, side, LINES, is_square=False)
+        self._tile.pressed.connect(self._pressed)
+        self._keep = button(tr("Keep only this"), lambda: panel.keep(place), kind="quiet")
+        self._keep.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self._turn = IconButton("eye-slash", tr("Leave this one out, or take it back"), lambda: panel.turn(picture))
+        row = QHBoxLayout()
+        row.setSpacing(theme.SPACE_S)
+        row.setContentsMargins(INSET_PX - 4, 0, 0, 0)
+        row.addWidget(self._keep)
+        row.addWidget(self._turn)
+        row.addStretch()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self._tile)
+        column.addLayout(row)
+
+    def set_side(self, side: int) -> None:
+        """Show it larger or smaller."""
+        self._tile.set_side(side)
+
+    def draw(self, row: CopiesRow, *, is_best: bool) -> None:
+        """Show what is known of it now."""
+        state = self._panel.session.state
+        table = state.table
+        at = table.row_of(self.picture)
+        width, height = int(table.widths_N[at]), int(table.heights_N[at])
+        likeness = row.likeness_of(self.picture)
         alike = tr("proposed to keep: the largest")
         if likeness is not None:
             kept = row.pictures.index(row.keep_of(self.picture)) + 1
@@ -191,9 +326,3 @@ class DuplicatesPanel(WorkPanel):
             self._panel.turn(self.picture)
         else:
             self._panel.session.set_current(self.picture)
-
-
-def _chip(text: str, kind: str, tip: str) -> QLabel:
-    made = label(text, "chip", tip=tip)
-    made.setProperty("kind", kind)
-    return made

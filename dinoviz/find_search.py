@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QSize, Qt, QTimer
-from PySide6.QtGui import QShowEvent
+from PySide6.QtCore import QPoint, QSize, Qt, QTimer
+from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from dinoviz import theme
@@ -27,17 +27,24 @@ from dinoviz.find_queries import (
 from dinoviz.grid_cells import CellLook
 from dinoviz.jobs import Job
 from dinoviz.picture_grid import PictureGrid
-from dinoviz.picture_tile import PictureTile, TileLook
+from dinoviz.picture_tile import INSET_PX, PictureTile, TileLook
 from dinoviz.query_area import QueryArea
+from dinoviz.tag_menu import TagMenu
 from dinoviz.watching import watch
 from dinoviz.why_card import WhyCard
 from dinoviz.words import counted, size_in_words, tr
 from engine.protocol import Refused
 from engine.questions import Describe, Hits, Part, PartHits, PartShown, Ping, ShowPart, Similar, Vectors
+from engine.sets import short_name
 
 CRUMB_PX = 30
 ARROW_PX = 12
+BAR_PX = CRUMB_PX + 2 * INSET_PX + 2 * theme.SPACE_S
 MOST_CRUMBS = 8
+BESIDE_CRUMBS_PX = 520
+"""Of the bar: buttons, and the words about what was found."""
+TAGS_PX = 220
+"""How far from the right edge the menu of tags opens."""
 HOVER_MS = 130
 """How long the mouse rests on a result before it is explained."""
 PATCH_SIDE = 224
@@ -65,6 +72,7 @@ class SearchPanel(QWidget):
         watch(self, self._session, ("choices.find", "table"), self._draw_crumbs)
         watch(self, self._session, ("hovered",), self._hovered)
         watch(self, self._session, ("current", "selected"), self._draw_actions)
+        watch(self, self._session, ("current",), self._offer_current)
         self._draw_crumbs()
         self.ask_again()
 
@@ -131,7 +139,9 @@ class SearchPanel(QWidget):
         row.addWidget(self._more)
         for name in ("find.add_current", "find.select_found", "find.show_on_map"):
             row.addWidget(actions.button(name))
-        bar.setMinimumHeight(CRUMB_PX + 2 * theme.SPACE)
+        self._tag_menu = TagMenu(self._session, lambda: self._session.state.meant(), self)
+        row.addWidget(actions.button("find.tag"))
+        bar.setFixedHeight(BAR_PX)
         return bar
 
     def _bind(self) -> None:
@@ -146,6 +156,7 @@ class SearchPanel(QWidget):
         bind("find.forward", lambda: self._step(1), self._can_go_forward)
         bind("find.select_found", self._select_found, lambda: len(self._found.ids) > 0)
         bind("find.show_on_map", self._show_on_map, lambda: len(self._found.ids) > 0)
+        bind("find.tag", self._open_tags, lambda: len(self._session.state.meant()) > 0)
         bind("find.whole", self._area_whole, lambda: self._area.asked().is_part)
 
     # What the person does
@@ -157,6 +168,9 @@ class SearchPanel(QWidget):
 
     def _add_meant(self) -> None:
         self._area.ask(self._area.asked().with_pictures(self._session.state.meant().tolist()))
+
+    def _open_tags(self) -> None:
+        self._tag_menu.popup(self._stack.mapToGlobal(QPoint(self._stack.width() - TAGS_PX, 0)))
 
     def _area_whole(self) -> None:
         self._area.ask(replace(self._area.asked(), box=None))
@@ -184,6 +198,7 @@ class SearchPanel(QWidget):
         for name in (
             "find.more_like",
             "find.add_current",
+            "find.tag",
             "",
             "picture.look",
             "picture.reveal",
@@ -292,7 +307,7 @@ class SearchPanel(QWidget):
 
     def _refused(self, refused: Refused) -> None:
         self._show_found(Found(asked=self._area.asked()))
-        if refused.problem == "BadInput" and "engine index" in refused.hint:
+        if refused.hint.startswith("Make it") and "engine index" in refused.hint:
             self._say_no_index(refused.message)
             return
         self._say("warning", tr("This cannot be searched"), " ".join(filter(None, (refused.message, refused.hint))))
@@ -333,8 +348,9 @@ class SearchPanel(QWidget):
     def _draw_crumbs(self) -> None:
         choices, table = self._session.state.choices.find, self._session.state.table
         clear(self._crumbs)
-        first = max(0, min(choices.step - MOST_CRUMBS + 2, len(choices.trail) - MOST_CRUMBS))
-        for place in range(first, min(len(choices.trail), first + MOST_CRUMBS)):
+        most = self._room_for_crumbs()
+        first = max(0, min(choices.step - most + 2, len(choices.trail) - most))
+        for place in range(first, min(len(choices.trail), first + most)):
             asked = step_of(choices.trail[place]).known(table)
             if not asked.pictures:
                 continue
@@ -342,6 +358,16 @@ class SearchPanel(QWidget):
                 self._crumbs.addWidget(_arrow())
             self._crumbs.addWidget(self._crumb(asked, place))
         self._draw_actions()
+
+    def _room_for_crumbs(self) -> int:
+        """Return how many steps of the trail the bar has room for, beside its buttons and words."""
+        room = self.width() - self._area.width() - BESIDE_CRUMBS_PX
+        return min(MOST_CRUMBS, max(1, room // (CRUMB_PX + 2 * INSET_PX + ARROW_PX)))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Draw as many steps as there is room for."""
+        super().resizeEvent(event)
+        self._draw_crumbs()
 
     def _crumb(self, asked: Asked, place: int) -> PictureTile:
         choices, table = self._session.state.choices.find, self._session.state.table
@@ -393,6 +419,11 @@ class SearchPanel(QWidget):
         self._stack.setCurrentWidget(self._message)
         self._said.setText("")
 
+    def _offer_current(self) -> None:
+        """Offer to look for the current picture while nothing else is looked for."""
+        if self._session.state.set_row is not None and not self._area.asked().pictures:
+            self._say_nothing_asked()
+
     def _say_nothing_asked(self) -> None:
         state = self._session.state
         text = tr(
@@ -438,9 +469,9 @@ class SearchPanel(QWidget):
         other = next((row for row in state.sets if row.has_patches), None)
         if other is not None:
             text = tr(
-                "Parts are found by the features of patches. Set {number} keeps them: {about}.",
+                "Parts are found by the features of patches, which set {number} keeps ({model}).",
                 number=other.number,
-                about=other.about,
+                model=short_name(other.model),
             )
             action = tr("Use set {number}", number=other.number)
             self._say(

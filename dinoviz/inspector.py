@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QLocale, QRect, QSize, Qt, Signal
+from PySide6.QtCore import QRect, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap, QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
@@ -30,7 +29,7 @@ from dinoviz.pills import DOT_PX, Stars, TagField, WordField
 from dinoviz.session import State
 from dinoviz.table import Ids, PictureTable, no_ids
 from dinoviz.watching import follow, watch
-from dinoviz.words import size_in_words, tr
+from dinoviz.words import date_in_words, size_in_words, tr
 from engine.errors import UserError
 from engine.finding.neighbours import read_neighbours
 from engine.images import Shot, shot
@@ -137,8 +136,13 @@ class _Preview(QWidget):
         return QRect((self.width() - width) // 2, (self.height() - height) // 2, width, height)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Wait for the mouse to be let go."""
+        event.accept()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """Look at the picture."""
-        if event.button() == Qt.MouseButton.LeftButton:
+        event.accept()
+        if event.button() == Qt.MouseButton.LeftButton and self.rect().contains(event.position().toPoint()):
             self.pressed.emit()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -229,8 +233,8 @@ class _OnePanel(QWidget):
         for part in (self._preview, self._name, self._folder, self._problem):
             column.addWidget(part)
         column.addSpacing(theme.SPACE)
-        for part in (self._marks, file, self._alike):
-            column.addWidget(part)
+        for section in (self._marks, file, self._alike):
+            column.addWidget(section)
         watch(self, self._session, ("current", "table", "marks"), self._show)
         self._show()
 
@@ -267,11 +271,10 @@ class _OnePanel(QWidget):
         table = state.table
         row = table.row_of(picture)
         width, height = int(table.widths_N[row]), int(table.heights_N[row])
-        changed = datetime.fromtimestamp(table.mtimes_N[row] / 1e9)
         self._facts.say(tr("Pixels"), f"{width:,} \N{MULTIPLICATION SIGN} {height:,}" if width else "")
         self._facts.say(tr("Size"), size_in_words(int(table.sizes_N[row])))
         self._facts.say(tr("Split"), table.split.word(row) or "")
-        self._facts.say(tr("Changed"), QLocale().toString(changed, QLocale.FormatType.ShortFormat))
+        self._facts.say(tr("Changed"), date_in_words(table.mtimes_N[row] / 1e9))
         file = table.file(picture)
         self._desk.background("inspector shot", lambda: _shot(file), self._say_shot)
 

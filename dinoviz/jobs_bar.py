@@ -153,6 +153,7 @@ class JobsPanel(QFrame):
         scroll.setWidgetResizable(True)
         scroll.setWidget(inside)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setAccessibleName(tr("Jobs"))
         self._empty = EmptyState("list-bullets", tr("No jobs yet"), tr("What takes longer than a moment shows here."))
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

@@ -144,10 +144,8 @@ def likeness_layers(seen: PatchesSeen, choices: LookChoices, patch: Patch) -> li
     return [_heat(seen.arrays[0], seen.lattices[0], choices, likeness_span(seen, patch))]
 
 
-def matches_layers(
-    seen: MatchesSeen, strong: int | None
-) -> tuple[list[Layer], list[Layer], list[QPointF], list[QPointF], list[QColor]]:
-    """Return points on both pictures; the places, in picture pixels, and the colours they are joined by."""
+def matches_layers(seen: MatchesSeen) -> tuple[list[Layer], list[Layer], list[tuple[QPointF, QPointF, QColor]]]:
+    """Return the points on the first and on the second picture, and the lines that join them."""
     order = np.lexsort((seen.table_M5[:, 1], seen.table_M5[:, 0]))
     ranks = np.empty(len(order), np.intp)
     ranks[order] = np.arange(len(order))
@@ -155,8 +153,8 @@ def matches_layers(
     colours = [QColor.fromHsvF(0.92 * rank / max(1, len(order)), 0.75, 1.0) for rank in ranks]
     first = [patch_box(seen.lattice, (int(row), int(col))).center() for row, col in seen.table_M5[:, :2]]
     second = [patch_box(seen.other, (int(row), int(col))).center() for row, col in seen.table_M5[:, 2:4]]
-    layers = [[PointsLayer(points=points, colours=colours, strong=strong)] for points in (first, second)]
-    return list(layers[0]), list(layers[1]), first, second, colours
+    lines = list(zip(first, second, colours, strict=True))
+    return [PointsLayer(points=first, colours=colours)], [PointsLayer(points=second, colours=colours)], lines
 
 
 def head_images(seen: AttentionSeen, choices: LookChoices) -> list[tuple[QImage, tuple[float, float]]]:

@@ -21,6 +21,8 @@ ROOM_BYTES = 96 << 20
 """Arrays kept; some 3,000 pictures with 3 heads of 1,000 patches, or 300 with 12 heads of 2,400."""
 PATCHES_A_SIDE = 30
 """Patches along the shorter side where the side fits the model: 480 px of a ViT-S/16, as visualize_attention.py."""
+MOST_MODELS = 6
+"""Networks that the service holds before the oldest is dropped for another; it refuses a ninth."""
 USUAL_PATCH = 16
 """Patch assumed of a network that has none of its own, so that it sees pictures at 480 px."""
 SIDES = (224, 320, 480, 640, 800, 1024)
@@ -154,6 +156,9 @@ class Looks:
         def told(answer: object) -> None:
             assert isinstance(answer, q.State)
             there = {model.model: model for model in answer.models}
+            for old in list(there)[1 : len(there) + 1 - MOST_MODELS]:  # the first one stays
+                self._service.ask(q.Forget(model=old), f"forget {old}", lambda _done: None)
+                self.models.pop(old, None)
             if name in there:  # the service began with it: to load it again would read the file twice
                 loaded(there[name])
             else:

@@ -20,7 +20,7 @@ METHODS = (
     (
         "classes",
         "Classes",
-        "One place for each label, by the mean of its pictures; as in the appendix of DINO's paper.",
+        "One place for each label, by the mean of its pictures; as in DINO's appendix.",
     ),
 )
 """Value, name and explanation of each map."""
@@ -135,9 +135,9 @@ class MapBar(QFrame):
             tr("Size of points"),
             *SIZE_RANGE,
             SIZE_STEP,
-            "×",
+            "times",
             lambda value: self._choose(point_size=round(value, 2)),
-            tr("Times the size that suits the number of pictures; points grow as you come nearer."),
+            tr("1 suits the number of pictures; points grow as you come nearer."),
         )
         column.addWidget(self._size)
         holder = QWidgetAction(menu)

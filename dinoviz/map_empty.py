@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QW
 from dinoviz import theme
 from dinoviz.controls import button, label, pixmap
 from dinoviz.jobs import Job
+from dinoviz.map_jobs import sentence
 from dinoviz.watching import follow
 from dinoviz.words import tr
 from engine.sets import short_name
@@ -16,7 +17,7 @@ ICON_PX, TEXT_PX = 40, 440
 LEAST_CLASSES = 4  # as ``engine.finding.class_maps.LEAST``
 WHAT = {
     "tsne": "It puts pictures that are alike next to each other. You can watch it being laid out.",
-    "umap": "It puts pictures that are alike into dense groups. It takes a little longer, and is shown when it is done.",
+    "umap": "It puts pictures that are alike into dense groups. It takes longer, and is shown when it is done.",
     "pca": "It shows the two directions in which the pictures differ most. It takes a moment.",
     "classes": "It shows each label as one place, by the mean of its pictures: which classes are near, which mix.",
 }
@@ -92,21 +93,25 @@ class MapEmpty(QWidget):
                 "First the features of all pictures are computed by the backbone {model}; you can go on meanwhile.",
                 model=short_name(model),
             )
-        self._text.setText(text)
+        self._say(text)
         self.button.setText(tr("Make the map") if has_features else tr("Make the features and the map"))
         self.button.setAccessibleName(self.button.text())
 
     def _say_job(self, job: Job) -> None:
         progress = job.progress
         self._title.setText(job.title)
-        parts = (
-            [progress.what.capitalize()] if progress else [tr("Waiting for its turn") if job.state == "waiting" else ""]
-        )
+        waiting = tr("Waiting for its turn") if job.state == "waiting" else ""
+        parts = [sentence(progress.what) if progress else waiting]
         if progress and progress.total:
             parts.append(f"{progress.done:,} of {progress.total:,} {progress.unit}".rstrip())
-        self._text.setText(" · ".join(part for part in parts if part))
+        self._say(" · ".join(part for part in parts if part))
         self._bar.setRange(0, 1000 if job.share is not None else 0)
         self._bar.setValue(round(1000 * (job.share or 0)))
+
+    def _say(self, text: str) -> None:
+        """Write a text; a layout gives a label that wraps too little height in a width that is fixed."""
+        self._text.setText(text)
+        self._text.setMinimumHeight(self._text.heightForWidth(TEXT_PX))
 
     def _draw(self) -> None:
         self._icon.setPixmap(pixmap(theme.icon("map-trifold", "faint"), ICON_PX, self))

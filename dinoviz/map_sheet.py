@@ -4,19 +4,18 @@ Letters after a name are its axes: P points
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QRectF, QSize, Qt
+from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter
 
 from dinoviz import theme
+from dinoviz.saving import png_bytes
 from dinoviz.words import tr
-from engine.store import write_atomically
 
 MAP_SIZE = QSize(1280, 960)
 RATIO = 2.0  # device pixels of a saved picture to a pixel of the screen
@@ -107,7 +106,7 @@ def _draw_key(painter: QPainter, key: Key, box: QRectF) -> None:
     painter.drawText(room, Qt.AlignmentFlag.AlignVCenter, text)
 
 
-def drawing(sheet: Sheet, circles: Circles, map_image: QImage) -> str:
+def drawing(sheet: Sheet, circles: Circles, draw_map: Callable[[], QImage]) -> str:
     """Return a map as SVG; each point is a circle that says which picture it is, if there are not too many."""
     c, size = theme.colours(), sheet.size
     lines = [
@@ -118,7 +117,7 @@ def drawing(sheet: Sheet, circles: Circles, map_image: QImage) -> str:
         f'<tspan dx="{MARGIN_PX}" font-size="12" font-weight="400" fill="{c.muted.name()}">{_text(sheet.note)}</tspan>'
         "</text>",
         f'<g transform="translate(0 {HEAD_PX})">',
-        *(_circles(circles) if len(circles.x_P) <= MOST_CIRCLES else [_embedded(map_image)]),
+        *(_circles(circles) if len(circles.x_P) <= MOST_CIRCLES else [_embedded(draw_map())]),
         "</g>",
     ]
     for i, key in enumerate(sheet.rows()):
@@ -150,32 +149,6 @@ def _circles(circles: Circles) -> list[str]:
 
 
 def _embedded(image: QImage) -> str:
-    held = QByteArray()
-    buffer = QBuffer(held)
-    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    image.save(buffer, "PNG")  # type: ignore[call-overload]
-    data = base64.b64encode(held.data()).decode()
+    data = base64.b64encode(png_bytes(image)).decode()
     size = f'width="{MAP_SIZE.width()}" height="{MAP_SIZE.height()}"'
     return f'<image {size} href="data:image/png;base64,{data}"/>'
-
-
-def write_svg(path: Path, text: str) -> None:
-    """Write a drawing, whole or not at all.
-
-    Raises:
-        DiskFull: there is no room.
-    """
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def write_png(path: Path, image: QImage) -> None:
-    """Write a picture, whole or not at all.
-
-    Raises:
-        DiskFull: there is no room.
-    """
-    held = QByteArray()
-    buffer = QBuffer(held)
-    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    image.save(buffer, "PNG")  # type: ignore[call-overload]
-    write_atomically(path, lambda file: file.write(held.data()))

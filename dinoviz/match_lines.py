@@ -2,13 +2,20 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QObject, QPointF, Qt
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import QEvent, QObject, QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
 from dinoviz.picture_canvas import PictureCanvas
 
 FAINT, STRONG = 0.75, 1.0
+LINE_PX = 800
+"""Height from which on lines of a saved picture are drawn thicker."""
+MOST_STILL_PX = 4096
+"""Height of two pictures that are saved side by side, at most."""
+
+Lines = Sequence[tuple[QPointF, QPointF, QColor]]
+"""Where lines begin in the first picture and end in the second, in pixels of each, and their colours."""
 
 
 class MatchLines(QWidget):
@@ -23,7 +30,7 @@ class MatchLines(QWidget):
     def __init__(self, over: QWidget, first: PictureCanvas, second: PictureCanvas) -> None:
         super().__init__(over)
         self._first, self._second = first, second
-        self._ends: Sequence[tuple[QPointF, QPointF, QColor]] = ()
+        self._ends: Lines = ()
         self._strong: int | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         for canvas in (first, second):
@@ -36,9 +43,14 @@ class MatchLines(QWidget):
             self.resize(self.parentWidget().size())
         return False
 
-    def set_lines(self, first: Sequence[QPointF], second: Sequence[QPointF], colours: Sequence[QColor]) -> None:
-        """Show lines between places in picture pixels; none hides them."""
-        self._ends = tuple(zip(first, second, colours, strict=True))
+    @property
+    def lines(self) -> Lines:
+        """What is shown."""
+        return self._ends
+
+    def set_lines(self, lines: Lines) -> None:
+        """Show lines; none hides them."""
+        self._ends = tuple(lines)
         self._strong = None
         self.setVisible(bool(self._ends))
         self.resize(self.parentWidget().size())
@@ -59,6 +71,33 @@ class MatchLines(QWidget):
             end = self._second.mapTo(self.parentWidget(), self._second.to_canvas(second))
             is_strong = number == self._strong
             painter.setOpacity(STRONG if is_strong else FAINT if self._strong is None else FAINT / 3)
-            for ink, width in ((QColor(0, 0, 0, 140), 3.0), (colour, 1.4)):
-                painter.setPen(QPen(ink, width + is_strong))
-                painter.drawLine(begin, end)
+            _draw_line(painter, QPointF(begin), QPointF(end), colour, 1.0 + is_strong)
+
+
+def _draw_line(painter: QPainter, begin: QPointF, end: QPointF, colour: QColor, width: float) -> None:
+    """Draw a line that is seen on bright and on dark ground."""
+    for ink, times in ((QColor(0, 0, 0, 140), 3.0), (colour, 1.4)):
+        painter.setPen(QPen(ink, times * width))
+        painter.drawLine(begin, end)
+
+
+def still_pair(first: QImage, second: QImage, lines: Lines) -> QImage:
+    """Return two pictures side by side at one height, with lines between them; may be called in any thread."""
+    height = min(max(first.height(), second.height()), MOST_STILL_PX)
+    widths = [max(1, round(image.width() * height / image.height())) for image in (first, second)]
+    gap = max(2, height // 100)
+    made = QImage(sum(widths) + gap, height, QImage.Format.Format_ARGB32_Premultiplied)
+    made.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(made)
+    painter.setRenderHints(QPainter.RenderHint.SmoothPixmapTransform | QPainter.RenderHint.Antialiasing)
+    lefts = (0, widths[0] + gap)
+    for image, left, width in zip((first, second), lefts, widths, strict=True):
+        painter.drawImage(QRectF(left, 0, width, height), image)
+    for begin, end, colour in lines:
+        ends = (
+            QPointF(left + place.x() * width / image.width(), place.y() * height / image.height())
+            for place, image, left, width in zip((begin, end), (first, second), lefts, widths, strict=True)
+        )
+        _draw_line(painter, *ends, colour, max(1.0, height / LINE_PX))
+    painter.end()
+    return made

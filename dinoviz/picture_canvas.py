@@ -44,6 +44,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from dinoviz import theme
 from dinoviz.overlays import covered, patch_at
+from dinoviz.watching import follow
 from dinoviz.words import tr
 from engine.questions import Lattice
 
@@ -306,6 +307,7 @@ class PictureCanvas(QWidget):
         self._mouse: QPointF | None = None
         self._held: _Held | None = None
         self._is_space_down = False
+        self._shows_focus = False
         self._base = QPixmap()
         self._base_key: object = None
         self._fade = 1.0
@@ -318,7 +320,7 @@ class PictureCanvas(QWidget):
         self.setMinimumSize(160, 120)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setAccessibleName(tr("Picture"))
-        theme.changed.connect(self._repaint_all)
+        follow(self, theme.changed, self._repaint_all)
 
     # What is shown
 
@@ -475,7 +477,7 @@ class PictureCanvas(QWidget):
             painter.setOpacity(1.0)
             painter.setClipping(False)
             self._draw_tool(painter)
-        if self.hasFocus():
+        if self._shows_focus:
             painter.setPen(QPen(theme.colours().accent, 1))
             painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
 
@@ -816,10 +818,12 @@ class PictureCanvas(QWidget):
         self.shown.emit()
 
     def focusInEvent(self, event: QFocusEvent) -> None:
+        by_key = (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason, Qt.FocusReason.ShortcutFocusReason)
+        self._shows_focus = event.reason() in by_key
         self.update()
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
-        self._is_space_down = False
+        self._is_space_down = self._shows_focus = False
         self.update()
 
     def sizeHint(self) -> QSize:

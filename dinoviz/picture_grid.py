@@ -35,6 +35,7 @@ from PySide6.QtGui import (
     QDrag,
     QFocusEvent,
     QHelpEvent,
+    QHideEvent,
     QImage,
     QKeyEvent,
     QMouseEvent,
@@ -42,11 +43,13 @@ from PySide6.QtGui import (
     QPaintEvent,
     QPixmap,
     QResizeEvent,
+    QShowEvent,
     QWheelEvent,
 )
 from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QMenu, QToolTip, QWidget
 
 from dinoviz import theme
+from dinoviz.drops import OWN_IDS
 from dinoviz.grid_cells import (
     CAPTION_PX,
     MARGIN,
@@ -57,6 +60,7 @@ from dinoviz.grid_cells import (
     picture_rect,
     tag_colours,
 )
+from dinoviz.session import How
 from dinoviz.watching import follow, watch
 from dinoviz.words import counted, size_in_words, tr
 
@@ -80,8 +84,6 @@ EDGE_PX, EDGE_MS = 24, 16
 """A rubber band this near to the edge scrolls, once in so many ms."""
 DRAGGED_AT_MOST = 1000
 DRAG_PX = 96
-IDS_MIME = "application/x-dinoviz-ids"
-"""Ids in decimal, separated by blanks: pictures dragged within the window."""
 _MOVES = {
     Qt.Key.Key_Left: "left",
     Qt.Key.Key_Right: "right",
@@ -135,7 +137,7 @@ class PictureGrid(QAbstractScrollArea):
         self._anchor: int | None = None
         self._pressed: tuple[int, QPoint] | None = None
         self._band: tuple[QPointF, QPointF] | None = None
-        self._band_how = "replace"
+        self._band_how: How = "replace"
         self._current: int | None = None
         self._current_position: int | None = None
         self._hovered: int | None = None
@@ -486,12 +488,12 @@ class PictureGrid(QAbstractScrollArea):
         self._refresh()
         super().resizeEvent(event)
 
-    def showEvent(self, event: QEvent) -> None:
+    def showEvent(self, event: QShowEvent) -> None:
         """Ask for what is seen."""
         super().showEvent(event)
         self._wanting.start()
 
-    def hideEvent(self, event: QEvent) -> None:
+    def hideEvent(self, event: QHideEvent) -> None:
         """Want nothing any more."""
         super().hideEvent(event)
         self._desk.thumbnails.want(self._key, (), 1)
@@ -722,7 +724,7 @@ class PictureGrid(QAbstractScrollArea):
         first, last = sorted((anchor, position))
         self._select(self._ids[first : last + 1], "add" if is_added else "replace")
 
-    def _select(self, ids: NDArray[np.int64], how: str, what: str = "") -> None:
+    def _select(self, ids: NDArray[np.int64], how: How, what: str = "") -> None:
         """Select; undoable where more than a click is needed to get back what was selected."""
         if how == "replace" and len(ids) <= 1 and len(self._session.state.selected) <= 1:
             self._session.select(ids, how)
@@ -811,7 +813,7 @@ class PictureGrid(QAbstractScrollArea):
             return
         mime = QMimeData()
         mime.setUrls(files)
-        mime.setData(IDS_MIME, " ".join(map(str, ids.tolist())).encode())
+        mime.setData(OWN_IDS, " ".join(map(str, ids.tolist())).encode())
         drag = QDrag(self)
         drag.setMimeData(mime)
         drag.setPixmap(self._drag_pixmap(int(self._session.state.current or ids[0]), len(ids)))
@@ -867,7 +869,7 @@ def _is_among(ids: NDArray[np.int64], sorted_ids: NDArray[np.int64]) -> NDArray[
     return np.asarray(sorted_ids[places] == ids)
 
 
-def _how(modifiers: Qt.KeyboardModifier) -> str:
+def _how(modifiers: Qt.KeyboardModifier) -> How:
     """Return what a selecting tool does with what it touches, by the keys that are held."""
     if modifiers & Qt.KeyboardModifier.ShiftModifier:
         return "add"
@@ -891,4 +893,4 @@ def with_text(text_of: Callable[[int], str]) -> Looks:
 
 def ids_of(mime: QMimeData) -> Sequence[int]:
     """Return the pictures that are dragged within the window; none where something else is."""
-    return [int(part) for part in mime.data(IDS_MIME).data().split()]
+    return [int(part) for part in bytes(mime.data(OWN_IDS).data()).split()]

@@ -19,6 +19,11 @@ DOT_PX = 10
 PILL_PX = 24
 
 
+def star_colour() -> str:
+    """Return the gold of stars, with a contrast of 3 to 1 on the panel."""
+    return "#F2B84B" if theme.is_dark() else "#BF8300"
+
+
 class Stars(QWidget):
     """Five stars; a click gives so many, a click on the last one takes them away.
 
@@ -57,7 +62,7 @@ class Stars(QWidget):
         with QPainter(self) as painter:
             for i in range(MOST_STARS):
                 box = QRect(2 + i * STAR_STEP_PX, 4, STAR_PX, STAR_PX)
-                icon = theme.icon("star-fill", "warning") if i < lit else theme.icon("star", "faint")
+                icon = theme.icon("star-fill", star_colour()) if i < lit else theme.icon("star", "faint")
                 icon.paint(painter, box)
             if self.hasFocus():
                 painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -72,6 +77,10 @@ class Stars(QWidget):
         """Give the stars under the mouse."""
         if event.button() == Qt.MouseButton.LeftButton:
             self._rate(self._at(event))
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Nothing more; the press did it."""
+        event.accept()
 
     def leaveEvent(self, event: QEvent) -> None:
         """Show what there is."""

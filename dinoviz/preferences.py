@@ -169,7 +169,12 @@ def read_memory(path: Path | None = None) -> tuple[Memory, str]:
         return Memory(), _put_aside(path, problem)
     if not isinstance(kept, dict):
         return Memory(), _put_aside(path, ValueError("it is no table"))
-    recent = tuple(_recent(row) for row in kept.get("recent", []) if isinstance(row, dict) and row.get("folder"))
+    rows = kept.get("recent")
+    recent = tuple(
+        _recent(row)
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict) and isinstance(row.get("folder"), str)
+    )
     machine = kept.get("machine")
     made = restored(Memory, {name: value for name, value in kept.items() if name not in ("recent", "machine")})
     return replace(made, recent=recent, machine=machine if isinstance(machine, dict) else {}), ""

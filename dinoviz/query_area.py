@@ -23,6 +23,7 @@ from dinoviz.picture_tile import PictureTile, TileLook
 from dinoviz.watching import watch
 from dinoviz.words import counted, tr
 from engine.errors import UnreadablePicture
+from engine.sets import short_name
 
 WIDTH_PX = 296
 CANVAS_PX = 252
@@ -294,9 +295,9 @@ class QueryArea(QFrame):
             self._set.clear()
             metrics = self._set.fontMetrics()
             for row in state.sets:
-                text = f"{row.number} · {row.about}"
-                self._set.addItem(metrics.elidedText(text, Qt.TextElideMode.ElideRight, SET_PX), row.number)
-                self._set.setItemData(self._set.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
+                text = f"{row.number} · {short_name(row.model)}" + (tr(" · parts") if row.has_patches else "")
+                self._set.addItem(metrics.elidedText(text, Qt.TextElideMode.ElideMiddle, SET_PX), row.number)
+                self._set.setItemData(self._set.count() - 1, row.about, Qt.ItemDataRole.ToolTipRole)
         self._set.setCurrentIndex(self._set.findData(state.set))
         self._set.setEnabled(len(state.sets) > 1)
 

@@ -69,6 +69,7 @@ KEY_ZOOM, KEY_PAN = 1.4, 0.15  # times nearer; share of the window
 GLIDE_MS, FRAME_MS = 130, 16
 MORPH_MS = 450
 MORPHED_MOST = 200_000  # points up to which a map turns into the next one before one's eyes
+SLOW_MS = 14.0  # for a frame, above which fewer pixels are drawn while the view moves
 REST_MS = 120  # without a movement before discs are drawn smooth
 CLICK_PX = 4  # a press that moves less is a click
 PICK_PX = 9  # from the middle of a point, where the mouse still means it
@@ -84,6 +85,8 @@ THUMBNAIL_PX = (32, 40, 48, 64, 80, 96, 128, 160, 200)
 THUMBNAIL_FILL = 1.1  # of the mean distance of points in view: some are left out then, and shown as points
 THUMBNAIL_CELL = 1.12  # of a thumbnail's side: least room for each
 MOST_THUMBNAILS = 300
+MOST_OF_THEM = 0.6  # of the points in view that are shown as thumbnails where there are few; else smaller ones are
+SAME_ZOOM = 0.1  # natural logarithm of the change of zoom below which thumbnails stay as large as they are
 NEAR_PX = 40.0  # mean distance of points in view from which thumbnails are shown
 
 DENSITY_BIN_PX = 2
@@ -153,6 +156,7 @@ class ScatterCanvas(QWidget):
         self._hides_faint = False
         self._emphasis = -1
         self._has_focus_ring = False
+        self._is_slow = False
         self._is_dense, self._has_contours = False, True
         self._thumbnails: Thumbnails = "near"
         self._size_factor = 1.0
@@ -172,6 +176,7 @@ class ScatterCanvas(QWidget):
         self._names: dict[str, QPixmap] = {}
         self._laid_out: list[tuple[int, QRectF]] = []
         self._shown_as_picture: dict[int, QRectF] = {}
+        self._side_for = (1.0, 0)
         self._morph: tuple[NDArray[np.float32], NDArray[np.float32], float] | None = None
         self._glide = QTimer(self, interval=FRAME_MS)
         self._glide.timeout.connect(self._glide_on)
@@ -233,6 +238,7 @@ class ScatterCanvas(QWidget):
 
     def set_shown(self, is_shown_N: NDArray[np.bool_] | None, *, hides_others: bool = False) -> None:
         """Draw points where it is False faint, or not at all; None shows all."""
+        self._side_for = (1.0, 0)
         self._is_shown_N = None if is_shown_N is None or is_shown_N.all() else is_shown_N
         self._hides_faint = hides_others
         self._rebuild()
@@ -273,6 +279,7 @@ class ScatterCanvas(QWidget):
 
     def set_thumbnails(self, when: Thumbnails) -> None:
         """Draw pictures in place of points: where there is room for them, everywhere, or never."""
+        self._side_for = (1.0, 0)
         self._thumbnails = when
         self.update()
 
@@ -355,7 +362,8 @@ class ScatterCanvas(QWidget):
                 plain = Layer(cloud, is_shown_S)
                 faint = None if self._hides_faint else Layer(cloud, ~is_shown_S)
             chosen = None if self._is_chosen_N is None else Layer(cloud, self._is_chosen_N[cloud.numbers_S])
-            self._scene = Scene(faint, plain, chosen, self._looks(cloud))
+            buffers = self._scene.buffers if self._scene else {}
+            self._scene = Scene(faint, plain, chosen, self._looks(cloud), buffers)
         self._draw_again()
 
     def _looks(self, cloud: Cloud) -> Looks:
@@ -519,14 +527,14 @@ class ScatterCanvas(QWidget):
         if self._scene is None or self.width() < 1 or self.height() < 1:
             self._image = None
             return
-        ratio = self.devicePixelRatioF()
+        is_fine = not (self._rest.isActive() or self._glide.isActive() or self._is_panning)
+        ratio = self._drawn_ratio(is_fine=is_fine)
         size = (math.ceil(self.width() * ratio), math.ceil(self.height() * ratio))
         view = View(self._view.x, self._view.y, self._view.scale * ratio)
         scene = self._scene if self._morph is None else self._morphing()
-        is_fine = not (self._rest.isActive() or self._glide.isActive() or self._is_panning)
         ground_YX = None
         if self._is_dense and self._morph is None:
-            ground_YX = self._density(scene, view, size)
+            ground_YX = self._density(scene, view, size, ratio)
             if count_in_view(scene.plain, view, size) > POINTS_OVER_DENSITY:
                 nothing = Layer(scene.plain.cloud, np.zeros(len(scene.plain.cloud), np.bool_))
                 scene = Scene(None, nothing, scene.chosen, scene.looks, scene.buffers)
@@ -549,8 +557,16 @@ class ScatterCanvas(QWidget):
         chosen = None if self._is_chosen_N is None else Layer(cloud, self._is_chosen_N[cloud.numbers_S])
         return Scene(faint, plain or Layer(cloud), chosen, self._looks(cloud), self._scene.buffers)
 
-    def _density(self, scene: Scene, view: View, size: tuple[int, int]) -> NDArray[np.uint32]:
+    def _drawn_ratio(self, *, is_fine: bool) -> float:
+        """Return device pixels to a logical one: fewer while the view moves, where all of them take too long."""
         ratio = self.devicePixelRatioF()
+        if is_fine:
+            self._is_slow = False
+        elif self.frame_ms > SLOW_MS and ratio > 1:
+            self._is_slow = True
+        return max(1.0, ratio / 2) if self._is_slow else ratio
+
+    def _density(self, scene: Scene, view: View, size: tuple[int, int], ratio: float) -> NDArray[np.uint32]:
         bin_px = max(1, round(DENSITY_BIN_PX * ratio))
         n = max(1, count_in_view(scene.plain, view, size))
         low, high = DENSITY_BLUR_RANGE_PX
@@ -658,17 +674,32 @@ class ScatterCanvas(QWidget):
         distance = math.sqrt(size[0] * size[1] / n)
         if self._thumbnails == "near" and distance < NEAR_PX:
             return
-        side = max((px for px in THUMBNAIL_PX if px <= distance * THUMBNAIL_FILL), default=THUMBNAIL_PX[1])
-        side = self.thumbnail_px or side
-        # Of cells half as large there are enough to fill the gaps between those that stay apart.
-        places = standing_for(scene.plain, self._view, size, side / 2, 4 * MOST_THUMBNAILS)
-        cloud = scene.plain.cloud
-        xs = (cloud.x_S[places] - np.float32(self._view.x)) * self._view.scale + size[0] / 2
-        ys = (cloud.y_S[places] - np.float32(self._view.y)) * self._view.scale + size[1] / 2
-        for i in apart(xs, ys, side * THUMBNAIL_CELL)[:MOST_THUMBNAILS]:
+        for side in self._sides(distance):
+            # Of cells half as large there are enough to fill the gaps between those that stay apart.
+            places = standing_for(scene.plain, self._view, size, side / 2, 4 * MOST_THUMBNAILS)
+            cloud = scene.plain.cloud
+            xs = (cloud.x_S[places] - np.float32(self._view.x)) * self._view.scale + size[0] / 2
+            ys = (cloud.y_S[places] - np.float32(self._view.y)) * self._view.scale + size[1] / 2
+            kept = apart(xs, ys, side * THUMBNAIL_CELL)[:MOST_THUMBNAILS]
+            if len(kept) >= MOST_OF_THEM * min(len(places), MOST_THUMBNAILS):
+                break
+        self._side_for = (self._view.scale, side)
+        for i in kept:
             box = QRectF(float(xs[i]) - side / 2, float(ys[i]) - side / 2, side, side)
             self._laid_out.append((int(cloud.numbers_S[places[i]]), box))
         self._shown_as_picture = dict(self._laid_out)
+
+    def _sides(self, distance: float) -> list[int]:
+        """Return the sides that thumbnails may have, the best first; while one pans it stays as it is."""
+        if self.thumbnail_px:
+            return [self.thumbnail_px]
+        scale, side = self._side_for
+        if side and abs(math.log(scale / self._view.scale)) < SAME_ZOOM:
+            return [side]
+        if self._thumbnails == "always" and distance < NEAR_PX:
+            return [THUMBNAIL_PX[1]]
+        fitting = [px for px in THUMBNAIL_PX if px <= distance * THUMBNAIL_FILL]
+        return fitting[::-1] or [THUMBNAIL_PX[0]]
 
     def _thumbnail_at(self, at: QPointF) -> int:
         return next((number for number, box in self._shown_as_picture.items() if box.contains(at)), -1)
@@ -873,28 +904,32 @@ class ScatterCanvas(QWidget):
         places = inside(self._scene.plain, is_inside_YX, (left, top, left + shape[1] * reach, top + shape[0] * reach))
         return np.sort(self._scene.plain.cloud.numbers_S[places]).astype(np.int64)
 
-    def render_image(self, size: QSize, ratio: float = 1.0) -> QImage:
-        """Return the map as it is seen, in another size.
+    def renderer(self, size: QSize, ratio: float = 1.0) -> Callable[[], QImage]:
+        """Return what draws the map as it is seen now, in another size; it may be called in another thread.
 
         Args:
             size: in logical pixels.
             ratio: device pixels to a logical pixel.
         """
-        image = QImage(size * ratio, QImage.Format.Format_RGB32)
-        image.setDevicePixelRatio(ratio)
-        image.fill(theme.colours().canvas)
-        if self._scene is not None:
-            growth = min(size.width() / self.width(), size.height() / self.height())
-            view = replace(self._view, scale=self._view.scale * growth)
-            device = (image.width(), image.height())
-            on = replace(view, scale=view.scale * ratio)
-            scene = replace(self._scene, buffers={})
-            ground_YX = self._density(scene, on, device) if self._is_dense else None
-            pixels, pad = draw(scene, on, device, self.diameter * growth * ratio, ground_YX=ground_YX)
-            painter = QPainter(image)
-            painter.drawImage(QRectF(0, 0, size.width(), size.height()), image_of(pixels), QRectF(pad, pad, *device))
-            painter.end()
-        return image
+        growth = min(size.width() / self.width(), size.height() / self.height())
+        view = replace(self._view, scale=self._view.scale * growth * ratio)
+        diameter = self.diameter * growth * ratio
+        scene = None if self._scene is None else replace(self._scene, buffers={})
+        is_dense = self._is_dense
+
+        def drawn() -> QImage:
+            image = QImage(size * ratio, QImage.Format.Format_RGB32)
+            image.fill(theme.colours().canvas)
+            if scene is not None:
+                device = (image.width(), image.height())
+                ground_YX = self._density(scene, view, device, ratio) if is_dense else None
+                pixels, pad = draw(scene, view, device, diameter, ground_YX=ground_YX)
+                painter = QPainter(image)
+                painter.drawImage(QRectF(image.rect()), image_of(pixels), QRectF(pad, pad, *device))
+                painter.end()
+            return image
+
+        return drawn
 
     def points_in(
         self, size: QSize

@@ -30,6 +30,7 @@ FAINT, PLAIN, CHOSEN = 1, 2, 3
 """A pixel is 32 bits: what kind of point it shows, 0 for none; the lot it drew, the higher lies on top; its colour."""
 SMOOTH_WRITES = 300_000  # pixels written one by one up to which discs are smooth while the view moves: 6 ms
 SMOOTH_WRITES_AT_REST = 700_000
+BLOCK_PIXELS = 32_768  # coloured at once
 PHASES = 4  # places within a pixel, along each side, for which a disc is drawn beforehand
 CHOSEN_GROWTH = 1.2  # of a chosen point's diameter
 RIM_PX = 0.8  # of a chosen point, at one device pixel a point
@@ -258,14 +259,19 @@ class Scene:
     plain: Layer
     chosen: Layer | None
     looks: Looks
-    buffers: dict[str, NDArray] = field(default_factory=dict)
+    buffers: dict[tuple[str, tuple[int, ...]], NDArray] = field(default_factory=dict)
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray:
-        """Return memory that is used again in the next frame; what is in it is left over from the last."""
-        kept = self.buffers.get(name)
-        if kept is None or kept.shape != shape or kept.dtype != dtype:
-            kept = self.buffers[name] = np.empty(shape, dtype)
-        return kept
+        """Return memory that is used again in the next frame; what is in it is left over from the last.
+
+        Two shapes are kept: frames are drawn smaller while the view moves, and new memory costs more than drawing.
+        """
+        key = (name, shape)
+        if key not in self.buffers:
+            for old in [old for old in self.buffers if old[0] == name][:-1]:
+                del self.buffers[old]
+            self.buffers[key] = np.empty(shape, dtype)
+        return self.buffers[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -355,14 +361,13 @@ def _grown(scene: Scene, parts: list[_Part], picture: NDArray[np.uint32], diamet
     pixels = scene.buffer("pixels", picture.shape, np.uint32)
     if plain:
         _put(pixels, plain, cloud, scene.looks.codes_S)
-        discs = _discs(scene, pixels, diameter)
-        np.copyto(picture, np.take(table, _index(scene, discs), mode="clip"), where=discs != 0)
+        _colour(picture, _discs(scene, pixels, diameter), table)
     if chosen:
         _put(pixels, chosen, cloud, scene.looks.codes_S)
         discs = _discs(scene, pixels, diameter + 1)
         rim = _plus(discs, scene.buffer("rim", picture.shape, np.uint32))
         np.copyto(picture, np.uint32(scene.looks.rim), where=rim != 0)
-        np.copyto(picture, np.take(table, _index(scene, discs), mode="clip"), where=discs != 0)
+        _colour(picture, discs, table)
 
 
 def _put(pixels: NDArray[np.uint32], parts: list[_Part], cloud: Cloud, codes_S: NDArray[np.uint8]) -> None:
@@ -378,14 +383,15 @@ def _put(pixels: NDArray[np.uint32], parts: list[_Part], cloud: Cloud, codes_S: 
         flat[at] = values
 
 
-def _index(scene: Scene, pixels: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """Return kind and colour of pixels as one number."""
-    index = scene.buffer("index", pixels.shape, np.uint32)
-    np.right_shift(pixels, np.uint32(PRIORITY_BITS), out=index)
-    index &= np.uint32(~((1 << CODE_BITS) - 1) & 0xFFFFFFFF)
-    low = pixels & np.uint32((1 << CODE_BITS) - 1)
-    index |= low
-    return index
+def _colour(picture: NDArray[np.uint32], discs: NDArray[np.uint32], table: NDArray[np.uint32]) -> None:
+    """Lay the colours of what pixels show on a picture; rows at a time, so that all of it stays in the cache."""
+    step = max(1, BLOCK_PIXELS // picture.shape[1])
+    for first in range(0, len(picture), step):
+        part = discs[first : first + step]
+        code = part & np.uint32((1 << CODE_BITS) - 1)
+        kind = part >> np.uint32(PRIORITY_BITS + CODE_BITS)
+        code |= kind << np.uint32(CODE_BITS)
+        np.copyto(picture[first : first + step], table.take(code, mode="clip"), where=kind != 0)
 
 
 def _discs(scene: Scene, pixels: NDArray[np.uint32], diameter: int) -> NDArray[np.uint32]:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QBuffer, QObject, QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QImage, QPainter, QPen, QPolygonF
+from PySide6.QtCore import QBuffer, QByteArray, QObject, QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QImage, QImageWriter, QPainter, QPen, QPolygonF
 
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
@@ -343,7 +343,7 @@ def _decode(
     source, side = key
     try:
         if isinstance(source, str) or table is None:
-            return _Landed(key, project, _fitted(_image_of(open_rgb(Path(source), at_least=side)), side))
+            return _Landed(key, project, _fitted(_image_of(open_rgb(Path(str(source)), at_least=side)), side))
         mtime_ns = int(table.mtimes_N[table.row_of(source)])
         kept_side = next((kept for kept in DISK_SIDES if kept >= side), None)
         kept = reader.read(source, kept_side, mtime_ns) if kept_side is not None else None
@@ -474,8 +474,10 @@ def _insert(file: Path, rows: list[tuple[int, int, int, bytes]]) -> None:
 def _jpeg(image: QImage) -> bytes:
     buffer = QBuffer()
     buffer.open(QBuffer.OpenModeFlag.WriteOnly)
-    image.save(buffer, "JPEG", JPEG_QUALITY)
-    return buffer.data().data()
+    writer = QImageWriter(buffer, QByteArray(b"jpeg"))
+    writer.setQuality(JPEG_QUALITY)
+    writer.write(image)
+    return bytes(buffer.data().data())
 
 
 class _DiskReader:
@@ -494,13 +496,13 @@ class _DiskReader:
                 row = database.execute(
                     "SELECT jpeg FROM thumbnails WHERE id = ? AND side = ? AND mtime_ns = ?", (picture, side, mtime_ns)
                 ).fetchone()
-                image = QImage.fromData(row[0], "JPEG") if row else QImage()
+                image = QImage.fromData(row[0]) if row else QImage()
                 return None if image.isNull() else image
         return None
 
     def _open(self) -> sqlite3.Connection | None:
         file = self._disk.file
-        if file != self._file or (self._database is not None and not self._file.exists()):
+        if file != self._file or file is None or not file.exists():
             self.close()
         if self._database is None and file is not None and file.exists():
             self._database = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0.1)

@@ -22,6 +22,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QAbstractScrollArea, QToolTip
 
 from dinoviz import theme
+from dinoviz.watching import follow
 
 PICTURE_PX = 84
 """Height of a small picture."""
@@ -82,7 +83,7 @@ class TileStrip(QAbstractScrollArea):
         self.viewport().setMouseTracking(True)
         self.setFixedHeight(PICTURE_PX + TITLE_PX + theme.SPACE + self.horizontalScrollBar().sizeHint().height())
         self.horizontalScrollBar().setSingleStep(PICTURE_PX // 2)
-        theme.changed.connect(self._repaint)
+        follow(self, theme.changed, self._repaint)
 
     def set_tiles(self, tiles: Sequence[Tile]) -> None:
         """Show these, where they were scrolled to."""

@@ -79,7 +79,7 @@ class Window(QMainWindow):
             self,
             self.desk.session,
             ("project", "place", "query", "current", "selected", "model", "set", "choices", "is_reading"),
-            self._remember_later.start,
+            self._remember_soon,
         )
         self._open_first = tuple(open_first)
         self._wants_sample = wants_sample
@@ -281,7 +281,7 @@ class Window(QMainWindow):
         """Show or hide the inspector."""
         self.memory = replace(self.memory, has_inspector=not self.memory.has_inspector)
         self._show_place()
-        self._remember_later.start()
+        self._remember_soon()
 
     def toggle_jobs(self) -> None:
         """Show or hide the panel of jobs."""
@@ -301,7 +301,12 @@ class Window(QMainWindow):
     def set_memory(self, memory: Memory) -> None:
         """Remember something else, and keep it."""
         self.memory = memory
-        self._remember_later.start()
+        self._remember_soon()
+
+    def _remember_soon(self) -> None:
+        """Write what is to be found again a moment after the first of many changes, not after the last."""
+        if not self._remember_later.isActive():
+            self._remember_later.start()
 
     def remember(self) -> None:
         """Write what is to be found again at the next start."""

@@ -1,6 +1,6 @@
 """Words a person reads, in one place for translators."""
 
-from PySide6.QtCore import QCoreApplication
+from PySide6.QtCore import QCoreApplication, QDateTime, QLocale
 
 CONTEXT = "dinoviz"
 """Context of every text in the translation files."""
@@ -35,6 +35,11 @@ def size_in_words(n_bytes: float) -> str:
         del units[0]
     unit = units[0]
     return f"{n_bytes:.0f} {unit}" if n_bytes >= 10 or unit == "bytes" else f"{n_bytes:.1f} {unit}"
+
+
+def date_in_words(seconds: float) -> str:
+    """Return a moment, in seconds since 1970, as the person's country writes it."""
+    return QLocale().toString(QDateTime.fromSecsSinceEpoch(int(seconds)), QLocale.FormatType.ShortFormat)
 
 
 def time_in_words(seconds: float) -> str:

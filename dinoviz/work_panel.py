@@ -339,9 +339,9 @@ class WorkPanel(QWidget):
         self._view.setFocus()
 
     def _follow_marks(self) -> None:
-        """Draw what was decided; what was undone comes back into the hand."""
+        """Draw what was decided; what was undone comes back into the hand, where the list is in front."""
         before, work = self._model.work, WorkList.of(self._rows, self.session.state.marks)
-        if len(before) == len(work) and before.rows is work.rows:
+        if self.isVisible() and before.rows is work.rows:
             reopened = np.flatnonzero(before.is_done_R & ~work.is_done_R)
             if len(reopened):
                 self._in_hand = int(reopened[0])

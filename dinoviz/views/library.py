@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from functools import partial
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QLocale, QModelIndex, QObject, QPersistentModelIndex, QSize, Qt
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, QSize, Qt
 from PySide6.QtGui import QActionGroup, QShowEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -31,7 +31,7 @@ from dinoviz.query import Sort
 from dinoviz.session import State
 from dinoviz.table import Ids, PictureTable, no_ids
 from dinoviz.watching import follow, watch
-from dinoviz.words import counted, size_in_words, tr
+from dinoviz.words import counted, date_in_words, size_in_words, tr
 from engine.marks import MOST_STARS
 
 SLIDER_PX = 140
@@ -117,18 +117,15 @@ class LibraryView(QWidget):
         row.setContentsMargins(theme.SPACE_L - 4, 0, theme.SPACE_L - 4, theme.SPACE_S)
         row.setSpacing(theme.SPACE_S)
         row.addWidget(label(tr("Order"), "muted"))
-        for part in (self._sort, self._turn, self._caption):
-            row.addWidget(part)
+        for choice in (self._sort, self._turn, self._caption):
+            row.addWidget(choice)
         row.addSpacing(theme.SPACE)
         row.addWidget(self._bad)
         row.addWidget(self._unseen)
         row.addStretch(1)
-        for part in (
-            self._desk.actions.button("library.smaller"),
-            self._slider,
-            self._desk.actions.button("library.larger"),
-        ):
-            row.addWidget(part)
+        row.addWidget(self._desk.actions.button("library.smaller"))
+        row.addWidget(self._slider)
+        row.addWidget(self._desk.actions.button("library.larger"))
         return bar
 
     def _sort_menu(self) -> QMenu:
@@ -173,7 +170,7 @@ class LibraryView(QWidget):
         actions.bind("library.retry", self._retry, self._has_pictures)
         actions.bind("library.like", lambda: self._sort_by("similarity"), self._can_sort_by_likeness)
         for stars in range(MOST_STARS + 1):
-            actions.bind(f"picture.rate_{stars}", lambda stars=stars: self._rate(stars), self._has_meant)
+            actions.bind(f"picture.rate_{stars}", partial(self._rate, stars), self._has_meant)
 
     def _has_pictures(self) -> bool:
         return len(self._session.state.table) > 0
@@ -240,6 +237,7 @@ class LibraryView(QWidget):
                 continue
             action = self._desk.actions.qaction(name)
             action.setEnabled(self._desk.actions.can(name))
+            menu.aboutToHide.connect(partial(action.setEnabled, True))  # or else its shortcut stays off
             menu.addAction(action)
 
     def _ask_word(self, what: str) -> None:
@@ -404,8 +402,7 @@ def _caption(kind: str, table: PictureTable, picture: int) -> str | None:
         case "pixels":
             return f"{table.widths_N[row]:,} \N{MULTIPLICATION SIGN} {table.heights_N[row]:,}"
         case "date":
-            changed = datetime.fromtimestamp(table.mtimes_N[row] / 1e9)
-            return QLocale().toString(changed, QLocale.FormatType.ShortFormat)
+            return date_in_words(table.mtimes_N[row] / 1e9)
     return table.name(picture)
 
 

@@ -5,14 +5,14 @@ and colours are made here from the arrays it sent. The pictures before and after
 ahead, so that stepping shows them at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QPointF, Qt, QTimer
-from PySide6.QtGui import QImage, QShowEvent
+from PySide6.QtCore import QEvent, QPointF, Qt, QTimer
+from PySide6.QtGui import QImage, QKeyEvent, QKeySequence, QShowEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QSplitter, QStackedLayout, QVBoxLayout, QWidget
 
 from dinoviz import theme
@@ -46,13 +46,13 @@ from dinoviz.looking import (
     side_of,
 )
 from dinoviz.mask_edits import Strokes
-from dinoviz.match_lines import MatchLines
+from dinoviz.match_lines import MatchLines, still_pair
 from dinoviz.model_names import kept_models, known_models, model_text
 from dinoviz.overlays import mask_pixels
 from dinoviz.picture_canvas import Layer, PictureCanvas, Pyramid, Zoom, still
 from dinoviz.saving import copy_image, save_image
 from dinoviz.tile_strip import Tile, TileStrip
-from dinoviz.watching import watch
+from dinoviz.watching import follow, watch
 from dinoviz.words import tr
 from engine import questions as q
 from engine.exporting.edited import Edits, path_of
@@ -83,6 +83,7 @@ class LookView(QWidget):
         self._looks = Looks(desk.vision, lambda path: self._stamps.get(path))
         self._large = LargePictures(desk.background)
         self._model: q.Model | None = None
+        self._asked_model = ""
         self._wanted: q.OfPicture | None = None
         self._seen: Seen | None = None
         self._seen_of: tuple[int | None, str] = (None, "")
@@ -98,6 +99,10 @@ class LookView(QWidget):
         self._is_stale = True
         self._kept_models: tuple[str, ...] = ()
         self._layers: list[Layer] = []
+        self._other_layers: list[Layer] = []
+        self._tiles_key: object = None
+        self._gallery_key: object = None
+        self._gallery_ids: list[int] = []
         self._build()
         self._bind()
         self._ahead = QTimer(self, singleShot=True, interval=AHEAD_MS)
@@ -108,7 +113,7 @@ class LookView(QWidget):
         watch(self, self._session, fields, self._refresh)
         desk.vision.changed.connect(self._service_changed)
         desk.thumbnails.arrived.connect(self._thumbnail_arrived)
-        theme.changed.connect(self._theme_changed)
+        follow(self, theme.changed, self._theme_changed)
         self._refresh()
 
     @property
@@ -351,6 +356,13 @@ class LookView(QWidget):
     def _gallery(self) -> list[int]:
         """Return the pictures below, the current one first: those selected, or those next to it."""
         state = self._session.state
+        key = (state.current, id(state.shown), id(state.selected))
+        if key != self._gallery_key:  # to find the current one among a million takes a millisecond
+            self._gallery_key, self._gallery_ids = key, self._found_gallery()
+        return self._gallery_ids
+
+    def _found_gallery(self) -> list[int]:
+        state = self._session.state
         current = state.current
         assert current is not None
         if len(state.selected) > 1 or (len(state.selected) == 1 and int(state.selected[0]) != current):
@@ -384,6 +396,10 @@ class LookView(QWidget):
 
     def _ask(self) -> None:
         name = self._session.state.model
+        if name != self._asked_model:
+            self._asked_model, self._problem = name, ""
+            if self._desk.vision.state == "failed":  # it may have failed because of the network before
+                self._desk.vision.restart()
         if name not in self._looks.models:
             self._canvas.set_waiting()
         self._looks.with_model(name, self._ask_model, self._refused)
@@ -522,7 +538,7 @@ class LookView(QWidget):
             self._layers = []
             self._canvas.set_layers([])
         if not isinstance(seen, MatchesSeen) or choices.shows != "matches":
-            self._lines.set_lines([], [], [])
+            self._lines.set_lines(())
         self._canvas.set_tool(self._tool())
         self._canvas.set_erasing(self._is_erasing)
         self._canvas.set_pinned(self._pinned if self._tool() == "pointer" else None)
@@ -545,9 +561,9 @@ class LookView(QWidget):
             case PatchesSeen() if patch is not None:
                 return likeness_layers(seen, choices, patch)
             case MatchesSeen():
-                first, second, begins, ends, colours = matches_layers(seen, None)
-                self._other.set_layers(second)
-                self._lines.set_lines(begins, ends, colours)
+                first, self._other_layers, lines = matches_layers(seen)
+                self._other.set_layers(self._other_layers)
+                self._lines.set_lines(lines)
                 return first
         return []
 
@@ -581,29 +597,37 @@ class LookView(QWidget):
         self._captions[1].setText(model_text(choices.other_model, state.runs))
         seen = self._other_seen
         if isinstance(seen, AttentionSeen) and choices.shows in ("attention", "mask"):
-            layers = mask_layers(mask_seen(seen, choices, None), choices) if choices.shows == "mask" else None
-            self._other.set_layers(layers or attention_layers(seen, choices))
+            is_mask = choices.shows == "mask"
+            layers = (
+                mask_layers(mask_seen(seen, choices, None), choices) if is_mask else attention_layers(seen, choices)
+            )
+            self._other_layers = layers
             self._other.set_lattice(seen.lattice)
         elif isinstance(seen, PatchesSeen) and choices.shows in ("colours", "likeness"):
             patch = self._patch_for(self._looks.models[choices.other_model]) or (0, 0)
             is_colour = seen.arrays[0].ndim == 3
-            self._other.set_layers(colour_layers(seen, choices) if is_colour else likeness_layers(seen, choices, patch))
+            self._other_layers = colour_layers(seen, choices) if is_colour else likeness_layers(seen, choices, patch)
             self._other.set_lattice(seen.lattices[0])
         else:
-            self._other.set_layers([])
+            self._other_layers = []
+        self._other.set_layers(self._other_layers)
 
     def _draw_strip(self) -> None:
         choices = self._choices
         if choices.shows in ("attention", "mask"):
             self._strip.setAccessibleName(tr("Heads"))
             if isinstance(self._seen, AttentionSeen):
-                self._strip.set_tiles(self._head_tiles(self._seen))
+                choices_key = (choices.colours, choices.is_smooth, choices.heads)
+                if (key := (id(self._seen), *choices_key)) != self._tiles_key:
+                    self._strip.set_tiles(self._head_tiles(self._seen))
+                    self._tiles_key = key
                 heads = chosen_heads(choices, len(self._seen.maps_HRC))
                 self._strip.set_picked([*heads] if heads else ["mean"])
             self._strip.setVisible(True)
         elif choices.shows == "picture":
             self._strip.setVisible(False)
         else:
+            self._tiles_key = None
             self._strip.setAccessibleName(tr("Pictures"))
             self._strip.set_tiles(self._gallery_tiles())
             partner = self._partner_now() if choices.shows == "matches" else None
@@ -725,6 +749,30 @@ class LookView(QWidget):
         self._percent.setText(f"{self._canvas.percent():.0f} %" if self._canvas.picture else "")
 
     # What the person does
+
+    def event(self, event: QEvent) -> bool:
+        # While the brush is in hand, undo means its last stroke.
+        if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and self._stroke_key(event):
+            event.accept()
+            return True
+        return super().event(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if what := self._stroke_key(event):
+            self._press(what)
+        elif event.key() == Qt.Key.Key_Escape and self._is_brushing:
+            self._press("erase" if self._is_erasing else "brush")
+        elif event.key() == Qt.Key.Key_Escape and self._pinned is not None:
+            self._press("unpin")
+        else:
+            super().keyPressEvent(event)
+
+    def _stroke_key(self, event: QKeyEvent) -> str:
+        if not (self._is_brushing and self._choices.shows == "mask"):
+            return ""
+        if event.matches(QKeySequence.StandardKey.Undo):
+            return "undo"
+        return "redo" if event.matches(QKeySequence.StandardKey.Redo) else ""
 
     def _patch_hovered(self, row: int, col: int) -> None:
         if self.sender() is self._other:
@@ -865,11 +913,19 @@ class LookView(QWidget):
             self._choose(export_folder=str(Path(path).parent))
         return Path(path) if path else None
 
+    def _as_seen(self) -> Callable[[], QImage]:
+        """Return what makes an image of what is seen, both pictures where there are two; it may run in any thread."""
+        picture, layers = self._canvas.picture, tuple(self._layers)
+        other, other_layers, lines = self._other.picture, tuple(self._other_layers), self._lines.lines
+        assert picture is not None
+        if other is None or self._other.isHidden() or self._split.widget(1).isHidden():
+            return lambda: still(picture, layers)
+        return lambda: still_pair(still(picture, layers), still(other, other_layers), lines)
+
     def _save_picture(self) -> None:
         path = self._ask_where(tr("Save the picture as it is seen"), f"{self._stem()}-{self._choices.shows}.png")
-        picture, layers = self._canvas.picture, tuple(self._layers)
-        if path and picture:
-            save_image(self._desk, path, lambda: still(picture, layers))
+        if path and self._has_picture():
+            save_image(self._desk, path, self._as_seen())
 
     def _mask_now(self) -> MaskSeen | None:
         return self._mask if self._choices.shows == "mask" else None
@@ -881,9 +937,7 @@ class LookView(QWidget):
             save_image(self._desk, path, lambda: _mask_image(mask))
 
     def _copy_seen(self) -> None:
-        picture, layers = self._canvas.picture, tuple(self._layers)
-        if picture:
-            copy_image(self._desk, lambda: still(picture, layers))
+        copy_image(self._desk, self._as_seen())
 
     def _copy_overlay(self) -> None:
         picture, layers = self._canvas.picture, tuple(self._layers)

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QTimer
-from PySide6.QtGui import QGuiApplication, QHideEvent, QImage, QShowEvent
+from PySide6.QtGui import QHideEvent, QImage, QShowEvent
 from PySide6.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
-from dinoviz import map_jobs, map_sheet, neighbourhoods, theme
+from dinoviz import theme
 from dinoviz.choices import MapChoices
-from dinoviz.colouring import FACETS, NAMED, TITLES, By, Colouring, Group, read_colouring
+from dinoviz.colouring import FACETS, MOST_COLOURS, NAMED, TITLES, By, Colouring, Group, read_colouring
 from dinoviz.controls import Line, button, label
 from dinoviz.desk import Desk
 from dinoviz.hover_card import PICTURE_PX, HoverCard
-from dinoviz.jobs import Job
 from dinoviz.map_bar import METHODS, MapBar
 from dinoviz.map_empty import MapEmpty
+from dinoviz.map_jobs import MapWork, is_tsne, sentence
 from dinoviz.map_panel import MapPanel
 from dinoviz.map_reading import (
     ClassMapData,
@@ -35,13 +35,15 @@ from dinoviz.map_reading import (
     read_picture_map,
     read_so_far,
 )
+from dinoviz.map_selecting import MapSelecting
+from dinoviz.map_sheet import Sheet
+from dinoviz.map_taking_away import Seen, copy, legend_keys, save
 from dinoviz.scatter import Place, ScatterCanvas
 from dinoviz.session import How, State
 from dinoviz.splat import densest_places
 from dinoviz.table import Ids, PictureTable, no_ids
 from dinoviz.watching import follow, watch
 from dinoviz.words import counted, tr
-from engine.errors import UserError
 from engine.finding.map_files import so_far_path
 
 LOOK_AGAIN_MS = 400  # between two looks at whether a t-SNE that is being made has moved on
@@ -66,6 +68,7 @@ class MapView(QWidget):
     def __init__(self, desk: Desk) -> None:
         super().__init__()
         self._desk, self._session = desk, desk.session
+        self._work, self._selecting = MapWork(desk), MapSelecting(desk)
         self._key: _Key | None = None
         self._table: PictureTable | None = None
         self._data: PictureMapData | None = None
@@ -103,7 +106,7 @@ class MapView(QWidget):
         self.bar = MapBar(self._desk, self._choose)
         self._status = label("", "small")
         self._note = label("", "small")
-        self._update_button = button(tr("Update"), self._update, kind="link")
+        self._update_button = button(tr("Update"), self._press_note, kind="link")
         status = QFrame()
         status.setProperty("kind", "bar")
         row = QHBoxLayout(status)
@@ -166,17 +169,17 @@ class MapView(QWidget):
         bind("map.current", self._show_me_current, lambda: self._state.current is not None)
         bind("map.density", lambda: self._choose(is_dense=not self._choices.is_dense))
         bind("map.thumbnails", self._toggle_thumbnails)
-        bind("map.cluster", self._select_group, lambda: self._state.current is not None)
-        bind("map.like", self._select_alike, lambda: self._state.current is not None and self._folder is not None)
-        bind("map.grow", partial(self._reselect, neighbourhoods.grown, tr("Grow")), self._has_selection)
-        bind("map.shrink", partial(self._reselect, neighbourhoods.shrunk, tr("Shrink")), self._has_selection)
-        bind("map.copy", self._copy, self._has_map)
+        bind("map.cluster", lambda: self._selecting.group(self._colouring), lambda: self._state.current is not None)
+        bind("map.like", self._selecting.alike, lambda: self._state.current is not None and self._folder is not None)
+        bind("map.grow", self._selecting.grow, self._has_selection)
+        bind("map.shrink", self._selecting.shrink, self._has_selection)
+        bind("map.copy", lambda: copy(self._desk, self._as_seen()), self._has_map)
         bind("map.save_png", partial(self._save, "png"), self._has_map)
         bind("map.save_svg", partial(self._save, "svg"), self._has_map)
-        bind("map.make", self._make, lambda: self._state.project is not None and self._job is None)
-        bind("map.update", self._update, lambda: self._has_map() and self._job is None)
-        bind("map.again", partial(self._make_map, again=True), lambda: self._has_map() and self._job is None)
-        bind("map.clusters", self._find_clusters, lambda: self._folder is not None and self._job is None)
+        bind("map.make", self._make, lambda: self._state.project is not None and self._work.job is None)
+        bind("map.update", self._update, lambda: self._has_map() and self._work.job is None)
+        bind("map.again", self._make_again, lambda: self._has_map() and self._work.job is None)
+        bind("map.clusters", self._find_clusters, lambda: self._folder is not None and self._work.job is None)
 
     # What the session says
 
@@ -192,10 +195,6 @@ class MapView(QWidget):
     def _folder(self) -> Path | None:
         row = self._state.set_row
         return row.folder if row else None
-
-    @property
-    def _job(self) -> Job | None:
-        return map_jobs.working(self._state.jobs, self._state.project)
 
     @property
     def _front(self) -> ScatterCanvas:
@@ -218,8 +217,7 @@ class MapView(QWidget):
         self.canvas.set_density(choices.is_dense, has_contours=choices.has_contours)
         self.canvas.set_thumbnails(choices.thumbnails)  # type: ignore[arg-type]
         self.canvas.set_point_size(choices.point_size)
-        self.panel.setVisible(choices.has_legend)
-        self._panel_line.setVisible(choices.has_legend)
+        self._show_state()
         self._show_filter()
         self._show_places()
         self._colour()
@@ -271,11 +269,17 @@ class MapView(QWidget):
         self._show_state()
 
     def _take_classes(self, data: ClassMapData) -> None:
+        """Show the classes, in the colours that their labels have on the map of pictures: the largest first."""
         self._classes = data
-        n = len(data.about.names)
-        self.class_canvas.set_cloud(data.cloud, data.layer)
+        cloud, n = data.cloud, len(data.about.names)
+        ranks = np.argsort(np.argsort(-np.array(data.about.counts), kind="stable"))
+        self.class_canvas.set_cloud(cloud, data.layer)
         self.class_canvas.set_colours(
-            np.minimum(np.arange(n), 253).astype(np.uint8), theme.category_colours(min(n, 254))
+            np.minimum(ranks, MOST_COLOURS - 1).astype(np.uint8), theme.category_colours(min(n, MOST_COLOURS))
+        )
+        where = zip(cloud.numbers_S.tolist(), cloud.x_S.tolist(), cloud.y_S.tolist(), strict=True)
+        self.class_canvas.set_places(
+            [Place(data.about.names[number], x, y, data.about.counts[number]) for number, x, y in where]
         )
 
     def _put_cloud(self) -> None:
@@ -303,7 +307,7 @@ class MapView(QWidget):
             self._desk.background.run("map.so_far", lambda: read_so_far(folder, table), self._take_so_far)
 
     def _take_so_far(self, data: PictureMapData | None) -> None:
-        if data is None or self._job is None or self._choices.method != "tsne":
+        if data is None or self._work.job is None or self._choices.method != "tsne":
             return
         self._data, self._is_so_far, self._key = data, True, None
         self._is_read = True
@@ -318,6 +322,9 @@ class MapView(QWidget):
         if self._stack.currentWidget() is not front:
             self._stack.setCurrentWidget(front)
         self.setFocusProxy(front)
+        has_panel = self._choices.has_legend and front is not self.empty
+        self.panel.setVisible(has_panel)
+        self._panel_line.setVisible(has_panel)
         if method == "classes":
             self.panel.show_class_map(self._classes)
         else:
@@ -333,14 +340,14 @@ class MapView(QWidget):
                 has_features=self._folder is not None,
                 model=state.model,
                 n_labels=len(state.table.label.words),
-                job=self._job,
+                job=self._work.job,
             )
         self._show_note()
         self._show_status()
 
     def _show_jobs(self) -> None:
-        job = self._job
-        if job is not None and map_jobs.is_tsne(job):
+        job = self._work.job
+        if job is not None and is_tsne(job):
             if not self._look_again.isActive():
                 self._so_far_stamp = 0
                 self._look_again.start()
@@ -353,11 +360,11 @@ class MapView(QWidget):
 
     def _show_note(self) -> None:
         """Say quietly that the map is being made, or is out of date."""
-        job, data = self._job, self._classes if self._choices.method == "classes" else self._data
+        job, data = self._work.job, self._classes if self._choices.method == "classes" else self._data
         text, action = "", ""
         if job is not None and self._has_map():
             progress = job.progress
-            text = progress.what.capitalize() if progress else job.title
+            text, action = sentence(progress.what) if progress else job.title, tr("Stop")
             if progress and progress.total:
                 text += f" · {progress.done / progress.total:.0%}"
         elif isinstance(data, PictureMapData) and data.n_missing and not self._is_so_far:
@@ -427,7 +434,7 @@ class MapView(QWidget):
             self._take_classes(self._classes)
 
     def _show_by(self) -> None:
-        job = self._job
+        job = self._work.job
         by = self._choices.by if self._choices.by in TITLES else "label"
         is_searching = job is not None and job.argv[0] == "clusters"
         self.panel.show_by(by, self._colouring, is_searching=is_searching)  # type: ignore[arg-type]
@@ -545,35 +552,6 @@ class MapView(QWidget):
         if len(self._state.selected):
             self._session.select_with_tool(no_ids(), "replace", tr("Select nothing"))
 
-    def _select_group(self) -> None:
-        """Select all pictures that are of the group of the current one."""
-        colouring, table, current = self._colouring, self._state.table, self._state.current
-        if current is None or colouring is None or colouring.groups_N is None or not table.contains(current):
-            self._session.notify("info", tr("Colour the map by a label or a cluster first."))
-            return
-        is_alike_N = colouring.groups_N == colouring.groups_N[table.row_of(current)]
-        self._session.select_with_tool(table.ids_N[is_alike_N], "replace", tr("Select a group"))
-
-    def _select_alike(self) -> None:
-        folder, current = self._folder, self._state.current
-        if folder is not None and current is not None:
-            self._reselect(lambda one, _selected: neighbourhoods.alike(one, current), tr("Select similar"))
-
-    def _reselect(self, change: Any, text: str) -> None:
-        """Change the selection by who is whose neighbour."""
-        folder, selected = self._folder, self._state.selected
-        if folder is None:
-            return
-
-        def take(found: Ids | None) -> None:
-            if found is None:
-                hint = tr("It comes with a t-SNE or UMAP map, or with Find.")
-                self._session.notify("info", tr("There is no table of neighbours yet."), hint)
-            else:
-                self._session.select_with_tool(found, "replace", text)
-
-        self._desk.background.run("map.reselect", lambda: change(folder, selected), take)
-
     def _picked_group(self, group: Group, is_toggle: bool) -> None:
         """Filter by a group of the legend."""
         colouring = self._colouring
@@ -601,9 +579,7 @@ class MapView(QWidget):
         picture = int(state.table.ids_N[number])
         self._session.hover(picture)
         self._card_of = picture
-        self._card.show_picture(
-            self.canvas.mouse, self._card_image(picture), self._lines(picture)
-        )
+        self._card.show_picture(self.canvas.mouse, self._card_image(picture), self._lines(picture))
 
     _card_of = -1
 
@@ -673,133 +649,58 @@ class MapView(QWidget):
         super().hideEvent(event)
         self._card.hide()
 
-    # Work for the engine
+    # Work for the engine, and what is taken away
+
+    @property
+    def _title(self) -> str:
+        """What the job that makes the map is called."""
+        return tr("Make the {method} map", method=METHOD_NAMES[self._choices.method])
 
     def _make(self) -> None:
-        """Make what is lacking: features, their neighbours, the map."""
-        project = self._state.project
-        if project is None or self._job is not None:
-            return
-        if self._folder is not None:
-            self._make_map()
-            return
-        argv = map_jobs.embed(project, self._state.model)
-        self._desk.jobs.start(argv, tr("Compute features"), self._then(partial(self._index_then_map, project)))
+        self._work.make(self._choices.method, self._title)
 
-    def _index_then_map(self, project: Path) -> None:
-        method = self._choices.method
-        make = partial(self._start_map, project, None, method)
-        if method in ("pca", "classes"):
-            make()
-        else:
-            self._desk.jobs.start(map_jobs.index(project, None), tr("Find neighbours"), self._then(make))
-
-    def _then(self, go_on: Any) -> Any:
-        def heard(job: Job) -> None:
-            if job.state in ("done", "partial"):
-                go_on()
-
-        return heard
-
-    def _make_map(self, *, again: bool = False) -> None:
-        project, row = self._state.project, self._state.set_row
-        if project is not None and row is not None:
-            self._start_map(project, row.number, self._choices.method, again=again)
-
-    def _start_map(self, project: Path, number: int | None, method: str, *, again: bool = False) -> None:
-        title = tr("Make the {method} map", method=METHOD_NAMES[method])
-        self._desk.jobs.start(map_jobs.make_map(project, number, method, again=again), title)
+    def _make_again(self) -> None:
+        self._work.make_map(self._choices.method, self._title, again=True)
 
     def _update(self) -> None:
-        """Add new pictures to the map, computing their features first; a stopped t-SNE is gone on with."""
-        project, row, data = self._state.project, self._state.set_row, self._data
-        if project is None or row is None or self._job is not None:
-            return
-        if self._choices.method == "classes" or data is None or not (data.is_old or data.n_missing):
-            self._make_map()
-            return
-        place = partial(self._place, project, row.number)
-        if data.n_missing:
-            argv = map_jobs.embed_again(project, data.plan)
-            self._desk.jobs.start(argv, tr("Compute features of new pictures"), self._then(place))
-        else:
-            place()
+        data = self._classes if self._choices.method == "classes" else self._data
+        self._work.update(self._choices.method, self._title, data)
 
-    def _place(self, project: Path, number: int) -> None:
-        argv = map_jobs.place(project, number, self._choices.method)
-        self._desk.jobs.start(argv, tr("Add new pictures to the map"))
+    def _press_note(self) -> None:
+        """Do what the quiet line offers."""
+        if self._work.job is not None:
+            self._work.stop()
+        else:
+            self._update()
 
     def _find_clusters(self) -> None:
-        project, row = self._state.project, self._state.set_row
-        if project is not None and row is not None:
-            self._desk.jobs.start(
-                map_jobs.clusters(project, row.number), tr("Find clusters"), self._then(self._by_cluster)
-            )
+        self._work.find_clusters(self._by_cluster)
 
     def _by_cluster(self) -> None:
-        self._coloured_for = ()
         self._choose(by="cluster")
         self._colour()
 
-    # A map to take away
-
-    def _sheet(self) -> map_sheet.Sheet:
-        method, row = self._choices.method, self._state.set_row
-        about = row.about if row else ""
-        colouring = self._colouring
-        keys = []
-        if method != "classes" and colouring is not None:
-            colours_K3 = self.panel.legend.colours_K3
-            keys = [
-                map_sheet.Key(tuple(map(int, colours_K3[group.code])), group.text, f"{group.count:,}")  # type: ignore[arg-type]
-                for group in colouring.groups
-            ]
+    def _as_seen(self) -> Seen:
+        """Return the map as it is seen, to be taken away."""
+        method, state = self._choices.method, self._state
+        table, classes = state.table, self._classes
+        note = state.set_row.about if state.set_row else ""
+        if method == "classes" and classes is not None:
+            title = tr("{n} classes", n=len(classes.about.names))
+            sheet = Sheet(title=title, note=note, keys=[])
+            return Seen(canvas=self.class_canvas, sheet=sheet, name=lambda number: classes.about.names[number])
         n = len(self._data.cloud) if self._data else 0
         title = tr("{method} of {n} pictures", method=METHOD_NAMES[method], n=n)
-        return map_sheet.Sheet(title=title, note=about, keys=keys)
-
-    def _map_image(self) -> QImage:
-        return self._front.render_image(map_sheet.MAP_SIZE, map_sheet.RATIO)
-
-    def _copy(self) -> None:
-        QGuiApplication.clipboard().setImage(map_sheet.picture(self._sheet(), self._map_image()))
-        self._session.notify("info", tr("The map is copied."))
+        keys = legend_keys(self._colouring, self.panel.legend.colours_K3)
+        sheet = Sheet(title=title, note=note, keys=keys)
+        return Seen(canvas=self.canvas, sheet=sheet, name=lambda number: table.path(int(table.ids_N[number])))
 
     def _save(self, ending: str) -> None:
         project = self._state.project
         begin = (project.parent if project else Path.home()) / f"map-{self._choices.method}.{ending}"
         chosen, _ = QFileDialog.getSaveFileName(self, tr("Save the map"), str(begin), f"*.{ending}")
         if chosen:
-            self.save_to(Path(chosen).with_suffix(f".{ending}"))
-
-    def save_to(self, path: Path) -> None:
-        """Write the map as it is seen, with its legend; the ending says as what."""
-        sheet, image = self._sheet(), self._map_image()
-        is_svg = path.suffix == ".svg"
-        drawn = map_sheet.drawing(sheet, self._circles(), image) if is_svg else map_sheet.picture(sheet, image)
-
-        def work() -> None:
-            map_sheet.write_svg(path, drawn) if isinstance(drawn, str) else map_sheet.write_png(path, drawn)
-
-        def failed(problem: Exception) -> None:
-            hint = problem.hint if isinstance(problem, UserError) else tr("Choose another folder.")
-            self._session.notify("error", tr("The map could not be saved: {why}", why=str(problem)), hint)
-
-        def saved(_none: None) -> None:
-            self._session.notify("info", tr("Saved as {path}", path=str(path)))
-
-        self._desk.background.run("", work, saved, failed)
-
-    def _circles(self) -> map_sheet.Circles:
-        """Return the points of what is seen, for a drawing."""
-        size = map_sheet.MAP_SIZE
-        x_P, y_P, numbers_P, colours_P, diameter = self._front.points_in(size)
-        if self._front is self.class_canvas:
-            names = [self._class_caption(number) for number in numbers_P.tolist()]
-        else:
-            table = self._state.table
-            names = [table.path(picture) for picture in table.ids_N[numbers_P[: map_sheet.MOST_CIRCLES]].tolist()]
-        return map_sheet.Circles(x_P=x_P, y_P=y_P, colours_P=colours_P, names=names, diameter=diameter)
+            save(self._desk, self._as_seen(), Path(chosen).with_suffix(f".{ending}"))
 
 
 def _stamps(folder: Path, method: str) -> tuple[int, ...]:

@@ -5,22 +5,35 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.commands.scanning import scan_into
-from engine.project import Project
+from engine.errors import UnreadablePicture
+from engine.images import Found, find_pictures, probe
+from engine.project import Picture, Project
 from engine.sets import Block, FeatureWriter, SetPlan
 from tests.makers import set_plan, write_photos
 
 
 def scanned(tmp_path: Path, n: int = 12, labels: tuple[str, ...] = ("cat", "dog"), *, broken: int = 0) -> Path:
-    """Write photos, make their project, look what is in it, and return its folder."""
+    """Write photos, make their project as a scan leaves it, and return its folder."""
     photos = tmp_path / "photos"
     write_photos(photos, n, labels=labels)
     for i in range(broken):
         (photos / f"zz{i}.jpg").write_bytes(b"\xff\xd8 no picture")
     folder = tmp_path / "photos.dinoviz"
     with Project.at(folder, pictures=photos) as project:
-        scan_into(project, lambda _message: None)
+        project.record(row_of(found, photos) for found in find_pictures(photos).pictures)
     return folder
+
+
+def row_of(found: Found, photos: Path) -> Picture:
+    """Return the row of a picture as a scan makes it, without a process of its own for decoding."""
+    row = Picture(
+        path=found.path, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, label=found.label, split=found.split
+    )
+    try:
+        seen = probe(photos / found.path)
+    except UnreadablePicture as problem:
+        return replace(row, problem=problem.message)
+    return replace(row, hash=seen.content_hash, rows=seen.rows, cols=seen.cols)
 
 
 def with_features(folder: Path, dimensions: int = 6, **plan: object) -> SetPlan:

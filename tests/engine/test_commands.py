@@ -261,3 +261,21 @@ def test_a_fault_of_ours_is_a_short_report_not_a_traceback(monkeypatch, capsys, 
     assert "Traceback" not in said
     (report,) = tmp_path.rglob("engine-*.txt")
     assert "Traceback" in report.read_text()
+
+
+def test_a_run_of_some_pictures_learns_from_those_alone_and_resumes_with_them(photos, tmp_path):
+    project = photos.with_name("p.dinoviz")
+    scanned = json.loads(engine("scan", str(photos), "--project", str(project), "--json", "--quiet").stdout)
+    assert scanned["found"] >= 12
+    chosen = tmp_path / "some.txt"
+    chosen.write_text("cats/p00.jpg\ncats/p02.jpg\n12\ncats/p04.jpg\ncats/p06.jpg\n")
+    done = engine(*tiny_train(photos, project, epochs="2"), "--only", str(chosen), "--json")
+    assert done.returncode == 0, done.stderr
+    run = Path(json.loads(done.stdout)["run"])
+    assert json.loads((run / "plan.json").read_text())["plan"]["pictures"] == 5
+    resumed = engine("resume", str(run), "--json", "--quiet")
+    assert resumed.returncode == 0, resumed.stderr
+    chosen.write_text("cats/gone.jpg\n")
+    refused = engine("train", str(photos), "--project", str(project), "--only", str(chosen), "--dry-run")
+    assert refused.returncode == 3
+    assert "cats/gone.jpg" in refused.stderr

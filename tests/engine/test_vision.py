@@ -26,7 +26,8 @@ from engine.serve import vision as module
 from engine.serve.answers import AnswerFiles
 from engine.serve.loop import Outdated
 from engine.serve.vision import Vision
-from tests.makers import write_photos
+from engine.training.crops import draw_views, render_views
+from tests.makers import PUBLISHED_CROPS, write_photos
 
 SIDE = 64
 SHAPE = VitShape(width=48, depth=3, heads=3, patch=8, native_side=32, registers=2)
@@ -96,6 +97,27 @@ def test_attention_is_that_of_the_direct_function(vision, model, folder, layer, 
     assert (answer.layer, answer.heads) == (direct.layer, (0, 1, 2))
     assert (answer.lattice.rows, answer.lattice.cols) == (direct.grid.rows, direct.grid.cols)
     assert (answer.lattice.resized, answer.lattice.picture) == (direct.grid.resized, (60, 80))
+
+
+def test_crops_are_those_that_training_draws(vision, folder):
+    settings = PUBLISHED_CROPS.model_copy(update={"global_side": 48, "local_side": 16, "local_crops": 3})
+    answer = vision.answer(q.Crops(picture="p01.jpg", settings=settings.model_dump(), seed=4, epoch=2, sample=1))
+    picture = open_rgb(folder / "p01.jpg")
+    views = draw_views(settings, *picture.shape[:2], seed=4, epoch=2, sample=1)
+    large, small = render_views(picture, views, settings)
+    np.testing.assert_array_equal(np.load(answer.large), large)
+    np.testing.assert_array_equal(np.load(answer.small), small)
+    assert [(d.top, d.left, d.height, d.width) for d in answer.drawn] == [
+        (v.top, v.left, v.height, v.width) for v in views
+    ]
+    assert [d.is_large for d in answer.drawn] == [True, True, False, False, False]
+    assert answer.size == picture.shape[:2]
+
+
+def test_crops_of_impossible_settings_are_refused_in_words(vision):
+    settings = PUBLISHED_CROPS.model_dump() | {"flip": 3.0}
+    with pytest.raises(BadRecipe, match="flip"):
+        vision.answer(q.Crops(picture="p01.jpg", settings=settings))
 
 
 def test_heads_come_in_the_order_asked(vision):

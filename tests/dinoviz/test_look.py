@@ -1,0 +1,176 @@
+"""Look with the real vision service and the bundled network, driven by mouse and keys."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QFileDialog
+
+from dinoviz.views.look import LookView
+from engine.exporting.edited import path_of
+from engine.facts import BUNDLED_FILE
+from tests.dinoviz.desks import made_desk
+from tests.dinoviz.projects import scanned
+
+PATIENCE_MS = 20_000
+"""The service loads torch, beside whatever else this machine does."""
+
+
+@pytest.fixture
+def desk(qtbot):
+    with made_desk(qtbot) as made:
+        yield made
+
+
+@pytest.fixture
+def look(qtbot, desk, tmp_path):
+    view = LookView(desk)
+    qtbot.addWidget(view)
+    view.resize(1200, 800)
+    view.show()
+    desk.session.open(scanned(tmp_path, 6, ()))
+    qtbot.waitUntil(lambda: len(desk.session.state.shown) == 6, timeout=PATIENCE_MS)
+    return view
+
+
+def choose(desk, **fields):
+    desk.session.choose(look=replace(desk.session.state.choices.look, **fields))
+
+
+def wait(qtbot, check):
+    qtbot.waitUntil(check, timeout=PATIENCE_MS)
+
+
+def current_is_seen(look, desk):
+    return look._seen is not None and look._seen_of == (desk.session.state.current, look._choices.shows)
+
+
+def test_first_picture_is_looked_at_and_the_next_one_is_there_before_it_is_asked_for(qtbot, look, desk):
+    QTest.mouseClick(look._empty.button, Qt.MouseButton.LeftButton)
+    wait(qtbot, lambda: current_is_seen(look, desk))
+    assert desk.session.state.current == desk.session.state.shown[0]
+    assert len(look._canvas._layers) == 1
+    assert [tile.title for tile in look._strip.tiles] == ["Mean", "Head 1", "Head 2", "Head 3"]
+    wait(qtbot, lambda: len(look._looks._kept) == 2)
+    desk.actions.trigger("look.next")
+    wait(qtbot, lambda: look._shown_picture == desk.session.state.shown[1])
+    assert current_is_seen(look, desk), "without a question"
+
+    QTest.mouseClick(look._strip.viewport(), Qt.MouseButton.LeftButton, pos=look._strip.rect_of(2).center())
+    assert look._choices.heads == (1,)
+    desk.actions.trigger("look.mask")
+    wait(qtbot, lambda: look._mask is not None)
+    small = look._mask.share
+    choose(desk, keep=0.95)
+    wait(qtbot, lambda: look._mask.share > small)
+    assert f"{100 * look._mask.share:.1f} %" in look._panel._area.text()
+
+
+def test_mask_is_brushed_undone_kept_and_saved(qtbot, look, desk, tmp_path, monkeypatch):
+    desk.session.step(1)
+    choose(desk, shows="mask", keep=0.3)
+    wait(qtbot, lambda: look._mask is not None and look._canvas.picture is not None)
+    before = look._mask.pixels
+    desk.actions.trigger("look.brush")
+    canvas = look._canvas
+    middle = canvas.rect().center()
+    for offset in (QPoint(0, 0), QPoint(80, 60)):
+        QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=middle + offset)
+        QTest.mouseMove(canvas, middle + offset + QPoint(60, 0))
+        QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=middle + offset + QPoint(60, 0))
+    both = look._mask.pixels
+    assert both > before
+    picture = desk.session.state.current
+    file = path_of(desk.session.state.project, picture)
+    wait(qtbot, file.is_file)
+    QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    wait(qtbot, lambda: before < look._mask.pixels < both)
+    pixels = look._mask.pixels
+
+    out = tmp_path / "mask.png"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (str(out), ""))
+    desk.actions.trigger("look.save_mask")
+    wait(qtbot, out.is_file)
+    saved = np.asarray(Image.open(out))
+    assert saved.shape == (60, 80)
+    assert (saved == 255).sum() == pixels
+    assert set(np.unique(saved)) <= {0, 255}
+
+    desk.session.step(1)
+    wait(qtbot, lambda: look._shown_picture != picture and look._mask is not None)
+    desk.session.step(-1)
+    wait(qtbot, lambda: look._shown_picture == picture and look._strokes is not None)
+    wait(qtbot, lambda: look._mask is not None and look._mask.pixels == pixels)
+
+    done = []
+    look._export._folder.setText(str(tmp_path / "masks"))
+    desk.jobs.ended.connect(done.append)
+    QTest.mouseClick(look._export._go, Qt.MouseButton.LeftButton)
+    wait(qtbot, lambda: bool(done))
+    assert done[0].state == "done", done[0].error
+    rows = [json.loads(line) for line in (tmp_path / "masks" / "pictures.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows if row.get("is_edited")] == [picture]
+    (exported,) = (tmp_path / "masks").rglob(f"{desk.session.state.table.name(picture).removesuffix('.jpg')}*.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(exported)), saved)
+
+
+def test_patch_under_the_mouse_looks_and_is_kept_by_a_click(qtbot, look, desk):
+    desk.session.step(1)
+    choose(desk, query="patch")
+    wait(qtbot, lambda: current_is_seen(look, desk))
+    canvas = look._canvas
+    at = canvas.rect().center()
+    QTest.mouseMove(canvas, at)
+    wait(qtbot, lambda: look._hovered is not None and look._wanted.query == look._hovered)
+    wait(qtbot, lambda: look._looks.kept(look._wanted) is look._seen)
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=at)
+    pinned = look._pinned
+    assert pinned == look._hovered
+    QTest.mouseMove(canvas, at + QPoint(120, 90))
+    qtbot.wait(60)
+    assert look._wanted.query == pinned
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    assert look._pinned is None
+
+    desk.actions.trigger("look.likeness")
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=at)
+    choose(desk, is_together=True)
+    wait(qtbot, lambda: look._seen is not None and len(getattr(look._seen, "arrays", ())) == 6)
+    assert look._seen.arrays[0][look._pinned] == pytest.approx(1, abs=1e-4)
+    wait(qtbot, lambda: all(tile.over is not None for tile in look._strip.tiles))
+
+
+def test_matches_join_the_current_picture_with_one_that_is_chosen_below(qtbot, look, desk):
+    desk.session.step(1)
+    choose(desk, shows="matches", least=0.0)
+    wait(qtbot, lambda: current_is_seen(look, desk) and len(look._lines.lines) > 0)
+    assert look._other.isVisible()
+    QTest.mouseClick(look._strip.viewport(), Qt.MouseButton.LeftButton, pos=look._strip.rect_of(3).center())
+    wait(qtbot, lambda: look._wanted.other.name == "p03.jpg")
+    wait(qtbot, lambda: look._looks.kept(look._wanted) is look._seen)
+    desk.actions.trigger("look.copy_seen")
+    wait(qtbot, lambda: QGuiApplication.clipboard().image().width() > 160)
+    assert QGuiApplication.clipboard().image().height() == 60
+    choose(desk, shows="attention")
+    wait(qtbot, lambda: look._lines.isHidden() and not look._other.isVisible())
+
+
+def test_second_network_stands_beside_and_one_that_is_not_there_is_told_in_words(qtbot, look, desk, tmp_path):
+    desk.session.step(1)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(BUNDLED_FILE.read_bytes())
+    choose(desk, other_model=str(other))
+    wait(qtbot, lambda: look._other_seen is not None)
+    np.testing.assert_allclose(look._other_seen.maps_HRC, look._seen.maps_HRC, atol=1e-6)
+    assert look._other.view is look._canvas.view
+    choose(desk, other_model="")
+    desk.session.use_model(str(tmp_path / "nowhere.safetensors"))
+    wait(qtbot, look._problem_bar.isVisible)
+    assert "nowhere.safetensors" in look._problem_text.text()
+    desk.session.use_model("bundled")
+    wait(qtbot, lambda: current_is_seen(look, desk) and not look._problem_bar.isVisible())

@@ -1,0 +1,259 @@
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeySequence
+from PySide6.QtWidgets import QApplication, QComboBox, QLineEdit, QWidget
+from pytestqt.qtbot import QtBot
+
+from dinoviz import crash_log, theme
+from dinoviz.actions import ACTIONS
+from dinoviz.command_palette import Entry, found
+from dinoviz.preferences import memory_file, preferences_file, read_preferences, write_preferences
+from dinoviz.query import Query
+from dinoviz.views import VIEWS
+from tests.dinoviz.projects import scanned, with_features
+from tests.dinoviz.windows import opened, turn, wait
+from tests.makers import write_photos
+
+ENGINE_LIBRARIES = ("torch", "faiss", "cv2", "sklearn", "numba", "umap", "openTSNE", "pandas", "scipy")
+
+
+def test_no_library_of_the_engine_is_loaded_by_the_window(tmp_path: Path) -> None:
+    folder = scanned(tmp_path)
+    with_features(folder)
+    code = f"""
+import sys
+from pathlib import Path
+from dinoviz.application import Application
+application = Application([])
+from tests.dinoviz.windows import opened, turn
+from dinoviz.views import VIEWS
+with opened(Path({str(folder)!r})) as window:
+    for view in VIEWS:
+        window.desk.session.go(view.name)
+        turn(0.3)
+print([name for name in {ENGINE_LIBRARIES!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_place_opens_with_and_without_a_project(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened() as window:
+        for view in VIEWS:
+            window.desk.session.go(view.name)
+            turn(0.05)
+            assert window.stack.currentWidget() is not None
+    with opened(scanned(tmp_path, broken=1)) as window:
+        for view in VIEWS:
+            window.desk.session.go(view.name)
+            turn(0.1)
+            assert window.stack.currentWidget() is window.view(view.name)
+
+
+def test_every_widget_that_takes_the_focus_has_a_name(qtbot: QtBot, tmp_path: Path) -> None:
+    folder = scanned(tmp_path)
+    with_features(folder)
+    with opened(folder) as window:
+        window.desk.session.set_current(1)
+        for view in VIEWS:
+            window.desk.session.go(view.name)
+            turn(0.2)
+        nameless = [
+            f"{type(widget).__name__} in {type(widget.parent()).__name__}"
+            for widget in window.findChildren(QWidget)
+            if widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+            and not (widget.accessibleName() or getattr(widget, "text", str)() or widget.toolTip())
+            and not widget.objectName().startswith("qt_")
+            and not isinstance(widget.parent().parent(), QComboBox)  # the list of a box, which has the name
+        ]
+        assert nameless == []
+
+
+def test_no_two_actions_share_keys_where_both_hold() -> None:
+    for i, one in enumerate(ACTIONS):
+        for other in ACTIONS[i + 1 :]:
+            meets = not one.place or not other.place or one.place == other.place
+            assert not (one.keys and meets and QKeySequence(one.keys) == QKeySequence(other.keys)), (one.id, other.id)
+
+
+def test_every_action_of_the_table_can_be_done_once_its_place_is_open(qtbot: QtBot, tmp_path: Path) -> None:
+    folder = scanned(tmp_path)
+    with_features(folder)
+    with opened(folder) as window:
+        for view in VIEWS:
+            window.desk.session.go(view.name)
+            turn(0.1)
+        unbound = [row.id for row in ACTIONS if row.id not in window.desk.actions._do]
+        assert unbound == []
+
+
+def test_what_is_done_is_found_by_a_few_letters(qtbot: QtBot) -> None:
+    entries = [Entry(text=row.text, kind="command", do=lambda: None, words=row.words) for row in ACTIONS]
+    wanted = {
+        "undo": "Undo",
+        "preferences": "Preferences",
+        "settings": "Preferences",
+        "dark": "Dark colours",
+        "inspectr": "Show or hide the inspector",
+        "libary": "Library",
+        "tsne": "Map",
+        "open fol": "Open folder…",
+        "copy path": "Copy path",
+        "onnx": "Export the backbone…",
+        "shortcuts": "Keys",
+        "coco": "Export masks…",
+    }
+    for typed, text in wanted.items():
+        assert found(typed, entries)[0].text == text, typed
+
+
+def test_the_palette_opens_by_its_keys_and_does_what_was_chosen(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened(scanned(tmp_path)) as window:
+        window.activateWindow()
+        window.desk.actions.trigger("view.palette")
+        field = next(w for w in window.findChildren(QLineEdit) if w.accessibleName() == "Command palette")
+        qtbot.keyClicks(field, "dark col")
+        qtbot.keyClick(field, Qt.Key.Key_Return)
+        turn(0.05)
+        assert theme.is_dark()
+        assert not field.isVisible()
+        window.desk.actions.trigger("view.light")
+        window.desk.actions.trigger("view.palette")
+        qtbot.keyClicks(field, "p03")
+        wait(lambda: field.parent()._rows.entries and field.parent()._rows.entries[-1].kind == "picture", 5)
+        field.parent()._rows.entries[-1].do()
+        assert window.desk.session.state.table.name(window.desk.session.state.current) == "p03.jpg"
+        assert window.desk.session.state.place == "look"
+
+
+def test_a_folder_becomes_a_project_and_its_pictures_appear(qtbot: QtBot, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 7)
+    with opened() as window:
+        window.opening.open(tmp_path / "photos")
+        wait(lambda: len(window.desk.session.state.shown) == 7)
+        assert window.desk.session.state.place == "library"
+        assert (tmp_path / "photos.dinoviz").is_dir()
+
+
+def test_a_window_is_found_as_it_was_left(qtbot: QtBot, tmp_path: Path) -> None:
+    folder = scanned(tmp_path)
+    with opened(folder) as window:
+        session = window.desk.session
+        session.set_query(Query(labels=("cat",)))
+        session.set_current(3)
+        session.select([1, 3])
+        session.go("train")
+        turn(1.5)
+    with opened() as window:
+        session = window.desk.session
+        wait(lambda: session.state.project == folder and not session.state.is_reading, 10)
+        assert session.state.place == "train"
+        assert session.state.current == 3
+        assert session.state.selected.tolist() == [1, 3]
+        assert session.state.query == Query(labels=("cat",))
+
+
+def test_a_project_that_was_closed_is_not_opened_again(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened(scanned(tmp_path)) as window:
+        window.desk.actions.trigger("file.close")
+        turn(1.2)
+    with opened() as window:
+        turn(0.2)
+        assert window.desk.session.state.project is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"recent": 3}', '{"recent": [{"folder": 1}], "geometry": 7}', "\0"]
+)
+def test_a_damaged_memory_is_put_aside_and_the_window_opens(qtbot: QtBot, content: str) -> None:
+    memory_file().parent.mkdir(parents=True, exist_ok=True)
+    memory_file().write_text(content)
+    with opened() as window:
+        turn(0.1)
+        assert window.desk.session.state.place == "welcome"
+
+
+def test_preferences_keep_what_they_do_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "preferences.toml"
+    path.write_text('theme = "dark"\nfuture = 3\n[keys]\n"view.palette" = "Ctrl+P"\n[other]\nx = "y"\n')
+    preferences, wrong = read_preferences(path)
+    assert (preferences.theme, preferences.keys, wrong) == ("dark", {"view.palette": "Ctrl+P"}, "")
+    write_preferences(replace(preferences, theme="light"), path)
+    text = path.read_text()
+    assert "future" in text
+    assert '"x" = "y"' in text
+    assert read_preferences(path)[0].theme == "light"
+
+
+def test_garbled_preferences_are_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "preferences.toml"
+    path.write_bytes(b"theme = \xff\xfe")
+    preferences, wrong = read_preferences(path)
+    assert preferences.theme == "system"
+    assert "put aside" in wrong
+    assert list(tmp_path.glob("*.bad-*"))
+
+
+def test_other_keys_hold_at_once_and_are_kept(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened(scanned(tmp_path)) as window:
+        actions = window.desk.actions
+        assert actions.conflict("view.palette", "Ctrl+Z") == "edit.undo"
+        assert actions.conflict("view.palette", "Ctrl+Alt+P") is None
+        window.set_preferences(replace(window.preferences, keys={"view.palette": "Ctrl+Alt+P"}))
+        assert actions.qaction("view.palette").shortcut() == QKeySequence("Ctrl+Alt+P")
+    assert "Ctrl+Alt+P" in preferences_file().read_text()
+
+
+def test_a_fault_of_ours_is_said_and_written_and_the_window_goes_on(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    crash_log.install(lambda text, hint: said.append((text, hint)))
+    try:
+        raise ZeroDivisionError("x")
+    except ZeroDivisionError as problem:
+        sys.excepthook(type(problem), problem, problem.__traceback__)
+    assert "went wrong" in said[0][0]
+    assert "ZeroDivisionError" in next(crash_log.folder().glob("fault-*.txt")).read_text()
+    capsys.readouterr()
+
+
+def test_a_crash_is_found_at_the_next_start_and_a_kill_is_not_a_crash(qtbot: QtBot) -> None:
+    crash_log.folder().mkdir(parents=True)
+    (crash_log.folder() / "running-999999.txt").write_text("Fatal Python error: Segmentation fault")
+    (crash_log.folder() / "running-999998.txt").write_text("")
+    said = []
+    with opened() as window:
+        window.desk.session.noticed.connect(said.append)
+        turn(0.2)
+    assert [path.name[:6] for path in crash_log.folder().iterdir()] == ["crash-"]
+
+
+def test_light_and_dark_change_places_within_a_third_of_a_second(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened(scanned(tmp_path)) as window:
+        turn(0.3)
+        begun = time.monotonic()
+        theme.use("dark")
+        QApplication.processEvents()
+        took = time.monotonic() - begun
+        theme.use("light")
+        assert took < 1.0  # a third on a quiet machine
+        assert window.isVisible()
+
+
+def test_all_recent_projects_are_remembered_once(qtbot: QtBot, tmp_path: Path) -> None:
+    folder = scanned(tmp_path)
+    for _ in range(2):
+        with opened(folder):
+            turn(1.0)
+    kept = json.loads(memory_file().read_text())
+    assert [row["folder"] for row in kept["recent"]] == [str(folder)]
+    assert kept["recent"][0]["pictures"] == 12

@@ -1,0 +1,55 @@
+"""The real window in tests: opened on a project, driven, closed."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from PySide6.QtCore import QCoreApplication, QEvent
+from PySide6.QtWidgets import QApplication
+
+from dinoviz.window import Window
+
+LONGEST_WAIT_S = 60.0
+SIZE_PX = (1400, 880)
+
+
+def turn(seconds: float = 0.0) -> None:
+    """Let the event loop turn for some time."""
+    limit = time.monotonic() + seconds
+    while True:
+        QApplication.processEvents()
+        if time.monotonic() >= limit:
+            return
+        time.sleep(0.002)
+
+
+def wait(is_so: Callable[[], object], seconds: float = LONGEST_WAIT_S) -> None:
+    """Let the event loop turn until something is so.
+
+    Raises:
+        AssertionError: it is not in time.
+    """
+    limit = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < limit, "what was waited for did not come"
+        turn(0.01)
+
+
+@contextlib.contextmanager
+def opened(project: Path | None = None) -> Iterator[Window]:
+    """Open a window, on a project where one is named, and close it at the end."""
+    window = Window([project] if project else [])
+    window.resize(*SIZE_PX)
+    window.show()
+    turn(0.05)
+    if project:
+        wait(lambda: len(window.desk.session.state.table) > 0 and not window.desk.session.state.is_reading)
+    try:
+        yield window
+    finally:
+        window.desk.jobs.close(0)
+        window.close()
+        window.deleteLater()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        turn()
