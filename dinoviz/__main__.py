@@ -1,6 +1,7 @@
 """``dinoviz [FOLDER|PROJECT]``: the window."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def _run(paths: list[Path], *, wants_sample: bool) -> int:
     window.show()
     code = application.exec()
     log.close()
+    if any(job.stays and not job.is_over for job in window.desk.session.state.jobs):
+        os._exit(code)  # Qt kills the processes it started when it takes their objects down, and this one was to stay
     return code
 
 

@@ -141,6 +141,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="find.forward", text="Forward", keys="Alt+Right", place="find", icon="arrow-right", words="history chain"),
     Action(id="find.select_found", text="Select all results", place="find", icon="selection-all"),
     Action(id="find.show_on_map", text="Show the results on the map", place="find", icon="chart-scatter"),
+    Action(id="find.show_in_library", text="Show the results in the Library", place="find", icon="images", words="filter"),
     Action(id="find.tag", text="Tag…", keys="T", place="find", icon="hash", words="mark keyword"),
     Action(id="find.next", text="Next to work through", keys="Right", place="find", icon="caret-right", words="skip"),
     Action(id="find.previous", text="Previous to work through", keys="Left", place="find", icon="caret-left"),
@@ -207,7 +208,7 @@ ACTIONS: tuple[Action, ...] = (
     # Compare.
     Action(id="compare.next", text="Next picture", keys="Right", place="compare", icon="caret-right"),
     Action(id="compare.previous", text="Previous picture", keys="Left", place="compare", icon="caret-left"),
-    Action(id="compare.looks", text="What each network sees", keys="1", place="compare", words="attention mask colours"),
+    Action(id="compare.looks", text="What each network sees", keys="1", place="compare", words="attention mask pca"),
     Action(id="compare.neighbours", text="Neighbours that changed", keys="2", place="compare", words="nearest similar"),
     Action(id="compare.maps", text="Maps side by side", keys="3", place="compare", words="tsne umap aligned"),
     Action(id="compare.fit", text="Fit the pictures", keys="F", place="compare", icon="frame-corners", words="zoom"),

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
-from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt
+from PySide6.QtCore import QEvent, QLineF, QPointF, QRect, QRectF, Qt
 from PySide6.QtGui import (
     QColor,
     QFontMetricsF,
@@ -26,7 +26,6 @@ from PySide6.QtGui import (
     QPaintEvent,
     QPen,
     QPixmap,
-    QPolygonF,
     QResizeEvent,
     QWheelEvent,
 )
@@ -60,14 +59,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """One curve: ``x_N`` does not fall, ``y_N`` may hold gaps (nan); ``raw_N`` is what it was smoothed from."""
+    """One curve: ``x_N`` does not fall, ``y_N`` may hold gaps (nan).
+
+    ``is_raw`` is what another curve was smoothed from, ``is_plan`` what is planned; neither has a value to tell.
+    """
 
     name: str
     colour: QColor
     x_N: Floats
     y_N: Floats
-    raw_N: Floats | None = None
+    is_raw: bool = False
     is_plan: bool = False
+
+    @property
+    def has_value(self) -> bool:
+        """Its values are told under the cross-hair."""
+        return not self.is_raw and not self.is_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +157,7 @@ class Chart(QWidget):
     def __init__(self, title: str, tip: str, lens: Lens, number: Callable[[float], str]) -> None:
         super().__init__()
         self._title, self._lens, self._number = title, lens, number
+        self._source: Callable[[], Sequence[Curve]] = tuple
         self._curves: tuple[Curve, ...] = ()
         self._marks: tuple[Mark, ...] = ()
         self._span = (0.0, 1.0)
@@ -164,11 +172,18 @@ class Chart(QWidget):
         follow(self, lens.pointed, self.update)
         follow(self, theme.changed, self._redraw)
 
-    def show_curves(self, curves: Sequence[Curve], marks: Sequence[Mark] = ()) -> None:
-        """Show some curves, and lines that mean something."""
-        self._curves, self._marks = tuple(curves), tuple(marks)
-        last = [self._number(float(c.y_N[-1])) for c in curves if len(c.y_N) and not c.is_plan]
-        self.setAccessibleDescription(", ".join(last))
+    def show_curves(
+        self, source: Callable[[], Sequence[Curve]], marks: Sequence[Mark] = (), newest: Sequence[float] = ()
+    ) -> None:
+        """Show some curves, and lines that mean something.
+
+        Args:
+            source: gives the curves; asked when the chart is painted, so that one out of sight costs nothing.
+            marks: the lines.
+            newest: last value of each curve, for those who hear the window.
+        """
+        self._source, self._marks = source, tuple(marks)
+        self.setAccessibleDescription(", ".join(map(self._number, newest)))
         self._redraw()
 
     def _redraw(self) -> None:
@@ -197,6 +212,7 @@ class Chart(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         """Copy what stands still, and draw the cross-hair over it."""
         if self._still is None:
+            self._curves = tuple(self._source())
             self._still = QPixmap(self.size() * self.devicePixelRatioF())
             self._still.setDevicePixelRatio(self.devicePixelRatioF())
             self._still.fill(Qt.GlobalColor.transparent)
@@ -214,8 +230,8 @@ class Chart(QWidget):
         low, high = self._lens.seen
         points = max(16, int(field.width()) * POINTS_A_PIXEL)
         drawn = [(curve, *thinned(curve.x_N, curve.y_N, low, high, points)) for curve in self._curves]
-        usual = [np.nanpercentile(c.raw_N, USUAL) for c in self._curves if c.raw_N is not None and len(c.raw_N)]
-        self._span = _span([*(y for _, _, y in drawn), *usual], [mark.value for mark in self._marks])
+        seen = [_usual(y) if curve.is_raw else y for curve, _, y in drawn]
+        self._span = _span(seen, [mark.value for mark in self._marks])
         painter = QPainter(self._still)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
@@ -229,10 +245,7 @@ class Chart(QWidget):
         painter.setClipRect(field.adjusted(-1, -2, 1, 2))
         self._paint_marks(painter, field)
         for curve, x, y in drawn:
-            if curve.raw_N is not None:
-                raw_x, raw_y = thinned(curve.x_N, curve.raw_N, low, high, points)
-                self._paint_curve(painter, curve, raw_x, raw_y, is_raw=True)
-            self._paint_curve(painter, curve, x, y, is_raw=False)
+            self._paint_curve(painter, curve, x, y)
         painter.end()
 
     def _paint_axes(self, painter: QPainter, field: QRectF) -> None:
@@ -263,21 +276,21 @@ class Chart(QWidget):
             painter.setPen(colour)
             painter.drawText(QPointF(field.right() - metrics.horizontalAdvance(mark.text) - 4, above), mark.text)
 
-    def _paint_curve(self, painter: QPainter, curve: Curve, x: Floats, y: Floats, *, is_raw: bool) -> None:
+    def _paint_curve(self, painter: QPainter, curve: Curve, x: Floats, y: Floats) -> None:
         colour = QColor(curve.colour)
-        if is_raw:
+        if curve.is_raw:
             colour.setAlphaF(RAW_OPACITY)
-        pen = QPen(colour, RAW_PX if is_raw or curve.is_plan else CURVE_PX)
+        pen = QPen(colour, RAW_PX if curve.is_raw or curve.is_plan else CURVE_PX)
         pen.setCosmetic(True)
-        pen.setJoinStyle(Qt.PenJoinStyle.BevelJoin)
+        pen.setCapStyle(Qt.PenCapStyle.RoundCap if len(x) < FEW_POINTS else Qt.PenCapStyle.FlatCap)
         if curve.is_plan:
             pen.setStyle(Qt.PenStyle.DotLine)
         painter.setPen(pen)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         x_px, y_px = np.asarray(self._x_px(x)), np.asarray(self._y_px(y))
         for part in _unbroken(y):
-            painter.drawPolyline(_polygon(x_px[part], y_px[part]))
-        if not is_raw and not curve.is_plan and len(x) <= FEW_POINTS:
+            painter.drawLines(_lines(x_px[part], y_px[part]))
+        if curve.has_value and len(x) <= FEW_POINTS:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(colour)
             for at in np.flatnonzero(~np.isnan(y)):
@@ -295,7 +308,7 @@ class Chart(QWidget):
             x = float(self._x_px(place))
             painter.setPen(QPen(colours.faint, 1))
             painter.drawLine(QPointF(x, field.top()), QPointF(x, field.bottom()))
-        told = [curve for curve in self._curves if not curve.is_plan and len(curve.x_N)]
+        told = [curve for curve in self._curves if curve.has_value and len(curve.x_N)]
         for curve in reversed(told):
             at = len(curve.x_N) - 1 if place is None else _nearest(curve.x_N, place)
             value = float(curve.y_N[at])
@@ -388,6 +401,12 @@ def _span(curves: Sequence[Floats], marks: Sequence[float]) -> tuple[float, floa
     return low - pad, high + pad
 
 
+def _usual(y_N: Floats) -> Floats:
+    """Return the least and the greatest value but for outliers."""
+    known = y_N[~np.isnan(y_N)]
+    return np.percentile(known, USUAL) if len(known) else known
+
+
 def ticks(low: float, high: float, n: int) -> list[float]:
     """Return about ``n`` round numbers between two."""
     rough = (high - low) / max(1, n)
@@ -419,5 +438,7 @@ def _unbroken(y: Floats) -> list[slice]:
     return [slice(a + 1, b) for a, b in pairwise(edges) if b - a > 1]
 
 
-def _polygon(x: Floats, y: Floats) -> QPolygonF:
-    return QPolygonF([QPointF(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True)])
+def _lines(x: Floats, y: Floats) -> list[QLineF]:
+    """Return the pieces of a curve: Qt draws them forty times as fast as one long line, and the joints do not show."""
+    points = zip(x[:-1].tolist(), y[:-1].tolist(), x[1:].tolist(), y[1:].tolist(), strict=True)
+    return [QLineF(*ends) for ends in points]

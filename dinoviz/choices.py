@@ -175,7 +175,7 @@ class CompareChoices:
 
     models: tuple[str, ...] = ()
     page: str = "looks"
-    kinds: tuple[str, ...] = ("attention", "mask")
+    kinds: tuple[str, ...] = ("attention", "colours")
     method: str = "tsne"
     tool: str = "pan"
 

@@ -88,10 +88,10 @@ class Colouring:
         grey = theme.colours().faint
         table_K3 = np.full((256, 3), (grey.red(), grey.green(), grey.blue()), np.uint8)
         if self.scale:
-            table_K3[: LEVELS + 1] = colour_table(colour_map)[: LEVELS + 1]  # type: ignore[arg-type]
+            table_K3[: LEVELS + 1] = colour_table(colour_map)[: LEVELS + 1]
         elif self.by == "rating":
             steps = np.linspace(60, 250, MOST_STARS).astype(int)
-            table_K3[:MOST_STARS] = colour_table(colour_map)[steps][::-1]  # type: ignore[arg-type]
+            table_K3[:MOST_STARS] = colour_table(colour_map)[steps][::-1]
         elif self.groups:
             n = min(MOST_COLOURS, sum(group.code < REST for group in self.groups))
             table_K3[:n] = theme.category_colours(n)
@@ -273,7 +273,7 @@ def _crowding(table: PictureTable, set_folder: Path | None, _current: int | None
 
 
 def _column(
-    value: Callable[[PictureTable], NDArray], in_words: Callable[[float], str], *, is_log: bool = False
+    value: Callable[[PictureTable], NDArray[Any]], in_words: Callable[[float], str], *, is_log: bool = False
 ) -> Callable[[PictureTable, Path | None, int | None], _Numbers]:
     def made(table: PictureTable, _set_folder: Path | None, _current: int | None) -> _Numbers:
         values_N = value(table).astype(np.float64)
@@ -301,8 +301,10 @@ _NUMBERS: Mapping[By, Callable[[PictureTable, Path | None, int | None], _Numbers
 
 
 def is_in_filter(group: Group, facet: str, query: Query) -> bool:
-    """Tell whether a query lets a group through, as far as this facet goes."""
+    """Tell whether a query lets a group through, as far as this facet goes; all where there is none."""
+    if not facet:
+        return True
     value = getattr(query, facet)
     if facet == "rating":
-        return value == 0 or (group.value or 0) >= value
-    return not value or group.value in value
+        return bool(value == 0 or (group.value or 0) >= value)
+    return bool(not value or group.value in value)

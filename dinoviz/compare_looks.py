@@ -47,7 +47,6 @@ class LooksPage(QWidget):
         self._networks: tuple[Network, ...] = ()
         self._kinds: tuple[str, ...] = ()
         self._canvases: dict[tuple[str, str], PictureCanvas] = {}
-        self._seen: dict[tuple[str, str], tuple[q.OfPicture, Seen]] = {}
         self._problems: dict[str, QLabel] = {}
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(theme.SPACE_L, 0, theme.SPACE_L, theme.SPACE_L)
@@ -116,10 +115,14 @@ class LooksPage(QWidget):
         current = self._session.state.current
         if not self.isVisible() or current is None or not self._session.state.table.contains(current):
             return
-        for key, canvas in self._canvases.items():
-            self._show_picture(canvas, f"compare {key}", current)
-        for network in self._networks:
-            self._ask(network, current)
+        for key in self._canvases:
+            self._show_picture(key, current)
+        of_model: dict[str, list[Network]] = {}
+        for network in self._networks:  # several sets of one network are one question
+            of_model.setdefault(network.model, []).append(network)
+        for model, networks in of_model.items():
+            refused = partial(self._refused, networks)
+            self._looks.with_model(model, partial(self._ask_model, networks, current), refused)
 
     def showEvent(self, event: object) -> None:
         """Catch up with what changed while it was not seen."""
@@ -136,9 +139,9 @@ class LooksPage(QWidget):
         self._stamps[path] = (int(table.mtimes_N[row]), int(table.sizes_N[row]))
         return path
 
-    def _show_picture(self, canvas: PictureCanvas, slot: str, picture: int) -> None:
+    def _show_picture(self, key: tuple[str, str], picture: int) -> None:
         """Show a picture: its thumbnail at once, itself when it is read."""
-        table = self._session.state.table
+        table, canvas = self._session.state.table, self._canvases[key]
         row, stamp = table.row_of(picture), self._stamps.get(self._path(picture))
         if canvas.property("picture_key") == (picture, stamp):
             return
@@ -147,14 +150,16 @@ class LooksPage(QWidget):
         canvas.set_waiting()
         size = (int(table.heights_N[row]), int(table.widths_N[row]))
 
-        def fail(problem: str) -> None:
-            canvas.set_picture(
-                None, tr("'{name}' cannot be read: {problem}", name=table.name(picture), problem=problem)
-            )
+        def take(read: Pyramid | None, message: str = "") -> None:
+            if key in self._canvases:  # columns may have changed meanwhile
+                self._canvases[key].set_picture(read, message)
 
-        if not self._large.get(slot, table.file(picture), stamp, canvas.set_picture, fail):
+        def fail(problem: str) -> None:
+            take(None, tr("'{name}' cannot be read: {problem}", name=table.name(picture), problem=problem))
+
+        if not self._large.get(f"compare {key}", table.file(picture), stamp, take, fail):
             preview = self._desk.thumbnails.image(picture, PREVIEW_PX) if min(size) > 0 else None
-            canvas.set_picture(Pyramid.of(preview, size) if preview is not None else None)
+            take(Pyramid.of(preview, size) if preview is not None else None)
 
     def _choices_for(self, kind: str) -> LookChoices:
         """Return what Look was set to, for one row here: last layer, all heads, every part, so that they compare."""
@@ -162,16 +167,12 @@ class LooksPage(QWidget):
         same = {"heads": (), "layer": -1, "is_rollout": False, "query": "cls", "is_together": False, "smallest": 1}
         return replace(choices, shows=kind, **same)  # type: ignore[arg-type]
 
-    def _ask(self, network: Network, picture: int) -> None:
-        self._looks.with_model(
-            network.model, partial(self._ask_model, network, picture), partial(self._refused, network)
-        )
-
-    def _ask_model(self, network: Network, picture: int, model: q.Model) -> None:
+    def _ask_model(self, networks: Sequence[Network], picture: int, model: q.Model) -> None:
         """Ask what the rows need; attention and mask are one question."""
         if picture != self._session.state.current:
             return
-        path, wanted = self._path(picture), {}
+        path = self._path(picture)
+        wanted: dict[q.OfPicture, list[str]] = {}
         for kind in self._kinds:
             if kind in ("attention", "mask") and model.heads == 0:
                 continue
@@ -179,20 +180,19 @@ class LooksPage(QWidget):
             if question is not None:
                 wanted.setdefault(question, []).append(kind)
         no_attention = model.heads == 0 and {"attention", "mask"} & set(self._kinds)
-        said = tr("This network has no attention, as it is no transformer.") if no_attention else ""
-        self._say(network, said)
+        self._say(networks, tr("This network has no attention, as it is no transformer.") if no_attention else "")
         for question, kinds in wanted.items():
-            slot = f"compare {network.key} {type(question).__name__}"
-            self._looks.ask(
-                question, slot, partial(self._take, network, kinds, question), partial(self._refused, network)
-            )
+            slot = f"compare {model.model} {type(question).__name__}"
+            take, refused = partial(self._take, networks, kinds), partial(self._refused, networks)
+            self._looks.ask(question, slot, take, refused)
 
-    def _take(self, network: Network, kinds: Sequence[str], question: q.OfPicture, seen: Seen) -> None:
+    def _take(self, networks: Sequence[Network], kinds: Sequence[str], seen: Seen) -> None:
         for kind in kinds:
-            self._seen[network.key, kind] = (question, seen)
-            canvas = self._canvases.get((network.key, kind))
-            if canvas is not None:
-                canvas.set_layers(self._layers(kind, seen))
+            layers = self._layers(kind, seen)
+            for network in networks:
+                canvas = self._canvases.get((network.key, kind))
+                if canvas is not None:
+                    canvas.set_layers(layers)
 
     def _layers(self, kind: str, seen: Seen) -> list[Layer]:
         choices = self._choices_for(kind)
@@ -202,15 +202,16 @@ class LooksPage(QWidget):
             return attention_layers(seen, choices)
         return colour_layers(seen, choices) if isinstance(seen, PatchesSeen) else []
 
-    def _refused(self, network: Network, refused: Refused) -> None:
-        is_missing = network.model in WEIGHTS and refused.problem == BadInput.__name__
+    def _refused(self, networks: Sequence[Network], refused: Refused) -> None:
+        is_missing = networks[0].model in WEIGHTS and refused.problem == BadInput.__name__
         missing = tr("Its weights are not on this computer: download them in Models.")
-        self._say(network, missing if is_missing else f"{refused.message} {refused.hint}".strip())
+        self._say(networks, missing if is_missing else f"{refused.message} {refused.hint}".strip())
 
-    def _say(self, network: Network, text: str) -> None:
-        if problem := self._problems.get(network.key):
-            problem.setText(text)
-            problem.setVisible(bool(text))
+    def _say(self, networks: Sequence[Network], text: str) -> None:
+        for network in networks:
+            if problem := self._problems.get(network.key):
+                problem.setText(text)
+                problem.setVisible(bool(text))
 
     def _service_changed(self) -> None:
         if self._desk.vision.state in ("off", "starting"):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
@@ -21,6 +21,8 @@ from dinoviz.scatter import How, ScatterCanvas
 from dinoviz.watching import follow, watch
 from dinoviz.words import tr
 from engine.catalogue import MAP_METHODS
+
+ARRIVALS_MS = 30  # in which pictures that arrive are drawn together
 
 
 class MapsPage(QWidget):
@@ -48,6 +50,9 @@ class MapsPage(QWidget):
         watch(self, session, ("hovered",), self._show_hovered)
         watch(self, session, ("selected",), self._show_selected)
         desk.jobs.ended.connect(self._job_ended)
+        self._arrivals = QTimer(self, singleShot=True, interval=ARRIVALS_MS)
+        self._arrivals.timeout.connect(self._draw_arrived)
+        desk.thumbnails.arrived.connect(self._arrived)
         follow(self, theme.changed, self._colour)
 
     def show_networks(
@@ -75,6 +80,16 @@ class MapsPage(QWidget):
         pane.canvas.cleared.connect(lambda: self._session.select([]))
         self._row.addWidget(pane, 1)
         return pane
+
+    def _arrived(self, _picture: int) -> None:
+        self._arrivals.start()
+
+    def _draw_arrived(self) -> None:
+        """Draw pictures that came meanwhile: on the maps, and beside the mouse."""
+        if self.isVisible():
+            for pane in self._panes.values():
+                pane.canvas.update()
+            self._show_hovered()
 
     def _job_ended(self, job: Job) -> None:
         if job.argv[0] in WORK:
@@ -147,7 +162,10 @@ class MapsPage(QWidget):
 
     def _show_selected(self) -> None:
         table, selected = self._session.state.table, self._session.state.selected
-        is_chosen_N = np.isin(table.ids_N, selected) if len(selected) else None
+        is_chosen_N = None
+        if len(selected):
+            is_chosen_N = np.zeros(len(table), np.bool_)
+            is_chosen_N[table.rows_of(selected)] = True
         for pane in self._panes.values():
             if pane.data is not None and pane.data.cloud.n == len(table):
                 pane.canvas.set_chosen(is_chosen_N)

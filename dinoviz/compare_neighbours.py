@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QSplitter, QVBoxLayout, QWidg
 
 from dinoviz import theme
 from dinoviz.compare_networks import WORK, Network
-from dinoviz.comparing import COMPARED, Accuracy, Neighbourhood, Overlap, knn_accuracy, overlap, read_neighbourhood
+from dinoviz.comparing import Accuracy, Neighbourhood, Overlap, knn_accuracy, overlap, read_neighbourhood
 from dinoviz.controls import clear, label
 from dinoviz.desk import Desk
 from dinoviz.jobs import Job
@@ -112,9 +112,9 @@ class NeighboursPage(QWidget):
             self._hint.setText(tr("Let each network look at all pictures: the buttons are above its column."))
             self.grid.set_ids(np.zeros(0, np.int64))
         else:
-            self._said.setText(
-                tr("Of {k} neighbours {mean} are the same, on average.", k=changed.k, mean=f"{changed.mean:.1f}")
-            )
+            mean, pair = f"{changed.mean:.1f}", [one.name for one in self._networks if self.has_neighbours(one)][:2]
+            self._said.setText(tr("Of {k} neighbours {mean} are the same, on average.", k=changed.k, mean=mean))
+            self._said.setToolTip(tr("By {one} and {other}.", one=pair[0], other=pair[1]))
             self._hint.setText(tr("Pictures whose neighbours changed most come first."))
             self.grid.set_ids(changed.most_changed())
             self.grid.set_captions(self._caption)
@@ -170,7 +170,7 @@ class NeighboursPage(QWidget):
 
     def _nearest(self, network: Network, picture: int) -> list[int]:
         near = self._read.get(network.key, (None, None))[0]
-        return near.of(picture)[0][:COMPARED].tolist() if near else []
+        return near.of(picture).tolist() if near else []
 
     def _strip(self, network: Network, ids: Sequence[int], counts: dict[int, int]) -> QWidget:
         """Return the nearest by one network; what another network has too is said, and whose label differs."""
@@ -185,11 +185,11 @@ class NeighboursPage(QWidget):
             return made
         row = _Row()
         for picture in ids:
-            row.add(self._tile(picture, is_common=counts[picture] > 1))
+            row.add(self._tile(picture, counts[picture]))
         column.addWidget(row)
         return made
 
-    def _tile(self, picture: int, *, is_common: bool) -> PictureTile:
+    def _tile(self, picture: int, times: int) -> PictureTile:
         state = self._session.state
         table, current = state.table, state.current
         tile = PictureTile(self._desk, TILE_PX, 2)
@@ -197,7 +197,8 @@ class NeighboursPage(QWidget):
             return tile
         text = self._label(picture)
         is_other = current is not None and text != self._label(current)
-        said = (tr("in both"), "muted") if is_common else (tr("only here"), "accent")
+        both = tr("in both") if len(self._networks) == 2 else tr("in {n} of them", n=times)
+        said = (both, "muted") if times > 1 else (tr("only here"), "accent")
         lines = ((text, "danger" if is_other else "text"), said)
         tile.set_look(TileLook(picture=picture, lines=lines, name=table.name(picture), tip=table.path(picture)))
         tile.pressed.connect(lambda _second: self._session.set_current(picture))

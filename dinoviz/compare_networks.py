@@ -46,10 +46,18 @@ def network_of(key: str, state: State) -> Network:
     if key.startswith(SET) and number.isdecimal():
         row = next((row for row in state.sets if row.number == int(number)), None)
         if row is not None:
-            name = tr("{network}, set {number}", network=model_text(row.model, state.runs), number=row.number)
+            name = tr("{network}, set {number}", network=_name(row.model, state), number=row.number)
             return Network(key=key, model=row.model, name=name, set=row)
     row = next((row for row in state.sets if row.model == key), None)
-    return Network(key=key, model=key, name=model_text(key, state.runs), set=row)
+    return Network(key=key, model=key, name=_name(key, state), set=row)
+
+
+def _name(model: str, state: State) -> str:
+    """Return what a network is called; a run of another project with the name of that."""
+    text, path = model_text(model, state.runs), Path(model)
+    if not path.is_absolute() or text != model:
+        return text
+    return tr("{project}, run {number}", project=path.parents[1].stem, number=path.name)
 
 
 def choosable(state: State, kept: Sequence[str]) -> list[tuple[str, str]]:

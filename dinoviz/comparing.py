@@ -1,9 +1,9 @@
 """Two sets of features compared by their tables of neighbours: what moved, and how well labels are told by neighbours.
 
-Read off the thread that paints; some columns of a table of a million pictures are 80 MB.
+Counted off the thread that paints: a second for a million pictures.
 
-Letters after a name are its axes: N pictures of a set, ascending by id · k neighbours, nearest first · C classes ·
-B pictures that both sets have
+Letters after a name are its axes: S rows of a set · N of these, seen pictures, ascending by id · k neighbours, nearest
+first · C classes · Q pictures asked about · B pictures that both sets have, or some of them
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from dinoviz.table import Ids, PictureTable
 from engine.errors import UserError
 from engine.finding.neighbours import read_neighbours
-from engine.sets import FeatureSet, SetPlan
+from engine.sets import FeatureSet
 
 COMPARED = 10
 """Neighbours of a picture that are compared: what a person sees in one row."""
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 """Neighbours that vote and the sharpness of their votes, as ``engine.measuring.knn``, which has the source."""
-SPARE = 10
-"""Neighbours that are read for every one that votes, where only pictures of the train split do."""
 MOST_ASKED = 10_000
 """Pictures whose neighbours are counted, as ``engine embed`` does: the standard error is then below 0.005."""
 BLOCK = 20_000
@@ -33,27 +31,39 @@ NONE = -1
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Neighbourhood:
-    """Who is near whom in one set of features.
+    """Who is near whom in one set of features; its tables stay on the disk, mapped into memory.
 
     Args:
-        plan: of the features.
-        ids_N: of the pictures that were seen.
-        near_Nk: ids of the nearest of each, ``NONE`` for none.
-        likeness_Nk: cosines with these.
+        ids_N: pictures that were seen.
+        places_N: their rows in the tables.
+        all_ids: id of every row, and ``NONE`` at the end.
+        rows_Sk: rows of the nearest of each row, -1 for none.
+        likeness_Sk: cosines with these.
     """
 
-    plan: SetPlan
     ids_N: Ids
-    near_Nk: Ids
-    likeness_Nk: NDArray[np.float32]
+    places_N: NDArray[np.intp]
+    all_ids: Ids
+    rows_Sk: NDArray[np.int32]
+    likeness_Sk: NDArray[np.float32]
 
-    def of(self, picture: int) -> tuple[Ids, NDArray[np.float32]]:
-        """Return the nearest of a picture and their cosines; nothing where the set does not have it."""
+    @property
+    def k(self) -> int:
+        """Neighbours that are known of each."""
+        return int(self.rows_Sk.shape[1])
+
+    def near(self, which_B: NDArray[np.intp], k: int) -> tuple[Ids, NDArray[np.float32]]:
+        """Return the ids of the ``k`` nearest of some pictures, by their places in ``ids_N``, and their cosines."""
+        places_B = self.places_N[which_B]
+        return self.all_ids[self.rows_Sk[places_B, :k]], np.asarray(self.likeness_Sk[places_B, :k])
+
+    def of(self, picture: int, k: int = COMPARED) -> Ids:
+        """Return the nearest of a picture; nothing where the set does not have it."""
         place = int(np.searchsorted(self.ids_N, picture))
         if place == len(self.ids_N) or self.ids_N[place] != picture:
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        is_there_k = self.near_Nk[place] != NONE
-        return self.near_Nk[place][is_there_k], self.likeness_Nk[place][is_there_k]
+            return np.zeros(0, np.int64)
+        near_k = self.near(np.array([place]), k)[0][0]
+        return near_k[near_k != NONE]
 
 
 def read_neighbourhood(set_folder: Path) -> Neighbourhood | None:
@@ -61,14 +71,17 @@ def read_neighbourhood(set_folder: Path) -> Neighbourhood | None:
     try:
         features = FeatureSet(set_folder)
         table = read_neighbours(features)
+        rows_Sk, likeness_Sk = table.rows_Nk, table.likeness_Nk
     except UserError:
         return None
     seen = np.flatnonzero(features.is_seen_N)
-    k = min(NEIGHBOURS * SPARE, table.rows_Nk.shape[1])
-    rows_Nk = np.asarray(table.rows_Nk[:, :k])[seen]
-    ids = np.append(features.ids_N, NONE)  # the last is for -1, no neighbour
-    likeness_Nk = np.asarray(table.likeness_Nk[:, :k])[seen]
-    return Neighbourhood(plan=features.plan, ids_N=features.ids_N[seen], near_Nk=ids[rows_Nk], likeness_Nk=likeness_Nk)
+    return Neighbourhood(
+        ids_N=features.ids_N[seen],
+        places_N=seen,
+        all_ids=np.append(features.ids_N, NONE),
+        rows_Sk=rows_Sk,
+        likeness_Sk=likeness_Sk,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -103,11 +116,11 @@ class Overlap:
 def overlap(one: Neighbourhood, other: Neighbourhood, k: int = COMPARED) -> Overlap:
     """Return, for every picture of both sets, how many of its ``k`` nearest are the same in both."""
     ids_B, ours, theirs = np.intersect1d(one.ids_N, other.ids_N, assume_unique=True, return_indices=True)
-    k = min(k, one.near_Nk.shape[1], other.near_Nk.shape[1])
+    k = min(k, one.k, other.k)
     same_B = np.zeros(len(ids_B), np.int32)
     for first in range(0, len(ids_B), BLOCK):
         block = slice(first, first + BLOCK)
-        mine_Bk, yours_Bk = one.near_Nk[ours[block], :k], other.near_Nk[theirs[block], :k]
+        mine_Bk, yours_Bk = one.near(ours[block], k)[0], other.near(theirs[block], k)[0]
         is_same_Bkk = (mine_Bk[:, :, None] == yours_Bk[:, None, :]) & (mine_Bk[:, :, None] != NONE)
         same_B[block] = is_same_Bkk.any(axis=2).sum(axis=1)
     return Overlap(ids_B=ids_B, same_B=same_B, k=k)
@@ -156,11 +169,11 @@ def _voted(
     near: Neighbourhood, asked_Q: NDArray[np.intp], label_N: NDArray[np.int32], can_vote_N: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
     """Return the label that the nearest of each asked picture vote for; ``NONE`` where nobody votes."""
-    places_Qk = np.searchsorted(near.ids_N, near.near_Nk[asked_Q])
-    places_Qk = np.minimum(places_Qk, len(near.ids_N) - 1)
-    votes_Qk = can_vote_N[places_Qk] & (near.ids_N[places_Qk] == near.near_Nk[asked_Q])
+    near_Qk, likeness_Qk = near.near(asked_Q, near.k)
+    places_Qk = np.minimum(np.searchsorted(near.ids_N, near_Qk), len(near.ids_N) - 1)
+    votes_Qk = can_vote_N[places_Qk] & (near.ids_N[places_Qk] == near_Qk)
     votes_Qk &= np.cumsum(votes_Qk, axis=1) <= NEIGHBOURS
-    weight_Qk = np.where(votes_Qk, np.exp(near.likeness_Nk[asked_Q] / TEMPERATURE), 0)
+    weight_Qk = np.where(votes_Qk, np.exp(likeness_Qk / TEMPERATURE), 0)
     n_classes = int(label_N.max()) + 1
     votes_QC = np.zeros((len(asked_Q), n_classes))
     np.add.at(votes_QC, (np.arange(len(asked_Q))[:, None], np.maximum(label_N[places_Qk], 0)), weight_Qk)

@@ -127,7 +127,7 @@ class EmptyState(QWidget):
     def _fit(self) -> None:
         """Take the height of all lines: a layout that aligns what is in it asks for that of one."""
         self._text.ensurePolished()
-        self._text.setMinimumHeight(self._text.heightForWidth(self.WIDTH_PX))
+        self._text.setMinimumHeight(max(0, self._text.heightForWidth(self.WIDTH_PX)))  # -1 where there is no text
 
     def _draw_icon(self) -> None:
         self._icon.setPixmap(pixmap(theme.icon(self._icon_name, "faint"), self.ICON_PX, self))

@@ -7,6 +7,7 @@ Letters after a name are its axes: V crops · Y X pixels · 3 colours, RGB
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 from dinoviz import theme
 from dinoviz.controls import IconButton, label
 from dinoviz.desk import Desk
+from dinoviz.run_plan import crop_fields
 from dinoviz.watching import follow
 from dinoviz.words import tr
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
 from engine.protocol import Refused
 from engine.questions import CropDrawn, Cropped, Crops
-from engine.recipes import Plan, Value
+from engine.recipes import Plan
 
 PICTURES = 3
 PICTURE_PX = 176
@@ -84,7 +86,7 @@ class CropSheet(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown: CropsShown | None = None
+        self.shown: CropsShown | None = None
         self._rooms: list[tuple[QRectF, int]] = []
         self._under: int | None = None
         self.setMouseTracking(True)
@@ -100,7 +102,7 @@ class CropSheet(QWidget):
 
     def show_crops(self, shown: CropsShown | None) -> None:
         """Show a picture and its crops, or nothing."""
-        self._shown = shown
+        self.shown = shown
         if shown:
             told = [f"{crop.width} x {crop.height} px, {done_to(crop)}" for crop in shown.drawn]
             self.setAccessibleDescription("; ".join(told))
@@ -108,8 +110,8 @@ class CropSheet(QWidget):
         self.update()
 
     def _picture_room(self) -> QRectF:
-        assert self._shown is not None
-        rows, cols = self._shown.size
+        assert self.shown is not None
+        rows, cols = self.shown.size
         width = min(PICTURE_PX * cols / rows, self.width() * 0.45)
         height = width * rows / cols
         return QRectF(0, (PICTURE_PX - height) / 2, width, height)
@@ -117,11 +119,11 @@ class CropSheet(QWidget):
     def _lay_out(self) -> None:
         """Find a room for every crop: the large ones above, the small ones below, all of one scale."""
         self._rooms = []
-        if self._shown is None:
+        if self.shown is None:
             return
         left = self._picture_room().right() + theme.SPACE_L
-        n_large, n_small = len(self._shown.large), len(self._shown.small)
-        ratio = self._shown.small[0].width() / self._shown.large[0].width() if n_small else 0.0
+        n_large, n_small = len(self.shown.large), len(self.shown.small)
+        ratio = self.shown.small[0].width() / self.shown.large[0].width() if n_small else 0.0
         large = (PICTURE_PX - theme.SPACE_S) / (1 + max(ratio, 0.3)) if n_small else PICTURE_PX * 0.6
         width = self.width() - left
         large = min(large, (width - theme.SPACE_S) / n_large)
@@ -143,14 +145,14 @@ class CropSheet(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the picture, the boxes and the crops."""
-        if self._shown is None:
+        if self.shown is None:
             return
         painter = QPainter(self)
         painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
         room = self._picture_room()
-        _draw_rounded(painter, self._shown.picture, room)
-        rows, cols = self._shown.size
-        for i, crop in enumerate(self._shown.drawn):
+        _draw_rounded(painter, self.shown.picture, room)
+        rows, cols = self.shown.size
+        for i, crop in enumerate(self.shown.drawn):
             box = QRectF(
                 room.left() + crop.left / cols * room.width(),
                 room.top() + crop.top / rows * room.height(),
@@ -166,8 +168,8 @@ class CropSheet(QWidget):
             painter.setPen(QPen(colour, LINE_PX + 1.2 * (i == self._under)))
             painter.drawRect(box)
         for place, i in self._rooms:
-            crop = self._shown.drawn[i]
-            image = [*self._shown.large, *self._shown.small][i]
+            crop = self.shown.drawn[i]
+            image = [*self.shown.large, *self.shown.small][i]
             _draw_rounded(painter, image, place)
             painter.setPen(QPen(self._colour(crop), LINE_PX + 1.2 * (i == self._under)))
             painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -179,8 +181,8 @@ class CropSheet(QWidget):
         under = next((i for room, i in self._rooms if room.contains(QPointF(position))), None)
         if under != self._under:
             self._under = under
-            if under is not None and self._shown:
-                crop = self._shown.drawn[under]
+            if under is not None and self.shown:
+                crop = self.shown.drawn[under]
                 size = tr("{width} x {height} px of the picture", width=crop.width, height=crop.height)
                 self.setToolTip(f"{size}: {done_to(crop)}")
             else:
@@ -267,15 +269,12 @@ class CropPreview(QWidget):
         if self._plan is None or not self.isVisible():
             return
         self._asked = self._question()
-        settings: dict[str, Value] = dict(self._plan.crops.model_dump())
+        settings = crop_fields(self._plan)
         for place, sheet in enumerate(self._sheets):
-            sheet.setVisible(place < len(self._pictures) and sheet._shown is not None)
+            sheet.setVisible(place < len(self._pictures) and sheet.shown is not None)
         for place, (file, sample) in enumerate(self._pictures):
             question = Crops(picture=file, settings=settings, seed=self._plan.run.seed, epoch=self._draw, sample=sample)
-            slot = f"train.crops.{place}"
-            self._desk.vision.ask(
-                question, slot, lambda answer, place=place, file=file: self._take(place, file, answer), self._refused
-            )
+            self._desk.vision.ask(question, f"train.crops.{place}", partial(self._take, place, file), self._refused)
 
     def showEvent(self, event: object) -> None:
         """Ask for what was not asked while nobody saw it."""

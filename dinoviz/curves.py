@@ -6,6 +6,8 @@ What is drawn is read from the events of the runs (`run_log`); a run that is bei
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PySide6.QtCore import Qt
@@ -15,7 +17,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QScrollA
 from dinoviz import theme
 from dinoviz.charts import Chart, Curve, Lens, Mark, short
 from dinoviz.controls import Segmented, clear, label
-from dinoviz.run_log import Axis, RunLog, smoothed
+from dinoviz.run_log import Axis, RunLog, condensed, smoothed
 from dinoviz.watching import follow
 from dinoviz.words import size_in_words, tr
 from engine.training.health import NARROW
@@ -25,6 +27,8 @@ COLUMN_PX = 300
 """Least width of a chart; the window has as many columns as fit."""
 PLAN_POINTS = 160
 MOST_SMOOTHED = 100
+MOST_SMOOTHED_POINTS = 8192
+"""Beyond, neighbouring measurements become their mean before they are smoothed: more than any screen has columns."""
 SCHEDULES = ("learning_rate", "weight_decay", "momentum", "teacher_temperature")
 EXACT = (*SCHEDULES, "knn", "neighbours_kept", "memory_bytes")
 """Not smoothed: known to the step, or measured seldom."""
@@ -181,6 +185,7 @@ class CurvesPanel(QWidget):
         self._logs: tuple[RunLog, ...] = ()
         self._axis: Axis = "step"
         self._over = 1
+        self._shown: list[tuple[Path, int]] = []
         self._n_columns = 0
         self.lens = Lens()
         self.axis = Segmented(
@@ -242,11 +247,14 @@ class CurvesPanel(QWidget):
     def show_runs(self, logs: Sequence[RunLog]) -> None:
         """Show some runs over each other, the first in the accent colour."""
         is_other = [log.number for log in logs] != [log.number for log in self._logs]
+        shown = [(log.run, log.version) for log in logs]
         self._logs = tuple(logs)
         if is_other:
             self._write_legend()
             self.lens.show_all()
-        self.draw()
+        if shown != self._shown:
+            self._shown = shown
+            self.draw()
 
     def _write_legend(self) -> None:
         clear(self._legend)
@@ -276,7 +284,8 @@ class CurvesPanel(QWidget):
         for name in shown:
             panel, chart = self.charts[name]
             ln_k = max((log.ln_k for log in self._logs), default=math.log(2))
-            chart.show_curves(self._curves_of(name), panel.marks(ln_k))
+            newest = [value for log in self._logs if (value := log.last(name)) is not None]
+            chart.show_curves(partial(self._curves_of, name), panel.marks(ln_k), newest)
 
     def _curves_of(self, name: str) -> list[Curve]:
         curves = []
@@ -285,10 +294,14 @@ class CurvesPanel(QWidget):
             if name in SCHEDULES:
                 curves.append(self._planned(name, log, colour))
             x, y = log.series(name, self._axis)
-            is_smooth = self._over > 1 and name not in EXACT
-            mean, raw = (smoothed(y, self._over), y) if is_smooth else (y, None)
             title = tr("Run {number}", number=log.number)
-            curves.append(Curve(name=title, colour=colour, x_N=x, y_N=mean, raw_N=raw))
+            if self._over == 1 or name in EXACT:
+                curves.append(Curve(name=title, colour=colour, x_N=x, y_N=y))
+                continue
+            curves.append(Curve(name=title, colour=colour, x_N=x, y_N=y, is_raw=True))
+            x, y, each = condensed(x, y, MOST_SMOOTHED_POINTS)
+            mean = smoothed(y, max(1, self._over // each))
+            curves.append(Curve(name=title, colour=colour, x_N=x, y_N=mean))
         return curves
 
     def _planned(self, name: str, log: RunLog, colour: QColor) -> Curve:
@@ -300,7 +313,7 @@ class CurvesPanel(QWidget):
     def _lay_out(self, shown: Sequence[str]) -> None:
         """Put the charts that have something to show into as many columns as there is room for."""
         n_columns = max(1, (self._area.viewport().width() - theme.SPACE) // COLUMN_PX)
-        placed = [self._grid.itemAt(i).widget() for i in range(self._grid.count())]
+        placed = [chart for _, chart in self.charts.values() if self._grid.indexOf(chart) >= 0]
         wanted = [self.charts[name][1] for name in shown]
         if placed == wanted and n_columns == self._n_columns:
             return

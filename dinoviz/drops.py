@@ -24,8 +24,8 @@ MODEL_FILES = (BACKBONE, "model.safetensors", "pytorch_model.bin")
 """Weights in the folder of a run, or in that of a published model."""
 MOST_LOOKED_AT = 200
 """Files of one drop that are looked at on the disk; the others are told by their names."""
-MOST_NAMED = 20_000
-"""Files of one drop whose names are read: 20 ms."""
+MOST_NAMED = 5_000
+"""Files of one drop whose names are read, in some 30 ms; who drops more means their folder."""
 MOST_ASKED = 64
 """Pictures of one question to the engine (``questions.MOST_PICTURES``)."""
 COUNT_FOR_S = 0.05

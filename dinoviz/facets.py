@@ -69,7 +69,11 @@ FACETS = (
         tip="Groups of pictures that look alike, found without labels.",
     ),
     Facet(
-        name="among", title="Kept selection", icon="selection", has_many=False, tip="A selection that you gave a name."
+        name="among",
+        title="Kept selection",
+        icon="selection",
+        has_many=False,
+        tip="Selections that you gave a name. Delete forgets one.",
     ),
     Facet(
         name="problem",

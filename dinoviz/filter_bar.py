@@ -210,6 +210,7 @@ class FilterBar(QFrame):
         self._popup = popup = ValuesPopup(facet, self._none_in_words(facet), self)
         popup.chosen.connect(lambda value: self._set(toggled(facet, self._session.state.query, value)))
         popup.closed.connect(lambda: self._popup_closed(popup))
+        popup.forgotten.connect(lambda name: self._forget(popup, name))
         self._fill(popup)
         popup.open_below(below)
 
@@ -224,6 +225,12 @@ class FilterBar(QFrame):
             case "clusters":
                 return tr("No clusters yet. They are made in Map, from features.")
         return tr("Nothing to choose from.")
+
+    def _forget(self, popup: "ValuesPopup", name: str) -> None:
+        """Forget a selection that was kept; undo brings it back."""
+        if popup.facet is _KEPT:
+            self._session.drop_selection(name)
+            self._fill(popup)
 
     def _popup_closed(self, popup: "ValuesPopup") -> None:
         if self._popup is popup:
@@ -324,8 +331,9 @@ class Chip(QFrame):
 
     def sizeHint(self) -> QSize:
         """Ask for room for all its words."""
+        self._text.ensurePolished()  # before that its font is another one
         words = self._text.fontMetrics().horizontalAdvance(f" {self._whole}")
-        return QSize(words + self._BESIDE_PX, theme.ROW_PX)
+        return QSize(words + self._BESIDE_PX + 2, theme.ROW_PX)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Shorten the words where there is less room."""
@@ -348,10 +356,12 @@ class ValuesPopup(QFrame):
     Signals:
         chosen: the value that was ticked or unticked.
         closed: it is not seen any more.
+        forgotten: text of the value on which Delete was pressed.
     """
 
     chosen = Signal(object)
     closed = Signal()
+    forgotten = Signal(str)
 
     def __init__(self, facet: Facet, none: str, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Popup)
@@ -430,6 +440,9 @@ class ValuesPopup(QFrame):
             is_space_in_list = key == Qt.Key.Key_Space and watched is self._list
             if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) or is_space_in_list:
                 self._take(self._list.currentIndex())
+                return True
+            if watched is self._list and key == Qt.Key.Key_Delete and self._list.currentIndex().isValid():
+                self.forgotten.emit(self._model.value_at(self._list.currentIndex()).text)
                 return True
             if watched is self._search and key in (Qt.Key.Key_Down, Qt.Key.Key_Up):
                 self._list.setFocus()

@@ -4,12 +4,21 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QObject, QStringListModel, Qt
 from PySide6.QtGui import QKeyEvent
-from PySide6.QtWidgets import QCompleter, QHBoxLayout, QLineEdit, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QCompleter,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from dinoviz import theme
 from dinoviz.controls import Hint, Line, label
 from dinoviz.desk import Desk
-from dinoviz.find_lists import FINE, KEPT, RIGHT, LabelRow, Lists, OutlierRow, doubts_of, outliers_of
+from dinoviz.find_lists import FINE, KEPT, RIGHT, LabelRow, Lists, OutlierRow
 from dinoviz.flow import Flow
 from dinoviz.picture_tile import INSET_PX, PictureTile, TileLook
 from dinoviz.watching import watch
@@ -154,7 +163,7 @@ class _OnePicture(WorkPanel):
         """Return the colour that the label of a neighbour is written in."""
         return "text"
 
-    def _add_buttons(self, rows: Sequence[tuple[str, str, str]]) -> list[QWidget]:
+    def _add_buttons(self, rows: Sequence[tuple[str, str, str]]) -> list[QPushButton]:
         made = []
         for name, text, kind in rows:
             press = self.action_button(name, text, kind=kind)
@@ -189,9 +198,8 @@ class OutliersPanel(_OnePicture):
     def set_lists(self, lists: Lists) -> None:
         """Work through the outliers of a set."""
         self._lists = lists
-        found = lists.oddities
         self._near_of = None
-        self.set_rows(outliers_of(found, self.session.state.table) if found else [])
+        self.set_rows(lists.outliers)
 
     def words(self, row: OutlierRow) -> RowWords:
         """Return the name and how far it is from others."""
@@ -251,9 +259,8 @@ class LabelsPanel(_OnePicture):
     def set_lists(self, lists: Lists) -> None:
         """Work through the doubtful labels of a set."""
         self._lists = lists
-        found = lists.oddities
         self._near_of = None
-        self.set_rows(doubts_of(found, self.session.state.table) if found else [])
+        self.set_rows(lists.doubts)
 
     def words(self, row: LabelRow) -> RowWords:
         """Return the label, the proposed one and how sure that is."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, QObject, Qt
-from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from dinoviz import theme
 from dinoviz.controls import IconButton, SliderRow, button, clear, label
@@ -13,7 +13,7 @@ from dinoviz.flow import Flow
 from dinoviz.picture_tile import INSET_PX, LINE_PX, PictureTile, TileLook
 from dinoviz.watching import watch
 from dinoviz.words import counted, size_in_words, tr
-from dinoviz.work_panel import RowWords, WorkPanel
+from dinoviz.work_panel import RowWords, WorkPanel, keyed
 from engine.finding.duplicate_files import Duplicates
 
 LARGEST_PX, SMALLEST_PX = 400, 150
@@ -21,11 +21,14 @@ MOST_TILES = 60
 """Pictures of one group that are drawn; the rest is counted."""
 KEYS = 9
 """Pictures that have a key of their own."""
+HINT_FROM_PX = 860
+"""Room from which on the keys are named beside the buttons."""
 LINES = 4
 COLUMNS = 4
 BELOW_PX = 64
 """Height of the buttons of a picture and of the gaps around it."""
-STEP = 0.005
+LEAST, STEP = 0.3, 0.005
+"""Of the slider of likeness: below lies resemblance, which copies do not have to themselves."""
 MORE = 0.8
 """Of the likeness that is in use, the one to look from for more; ``engine.commands.duplicates`` has the figures."""
 
@@ -59,24 +62,21 @@ class DuplicatesPanel(WorkPanel):
         self.detail.addLayout(self._head)
         self.detail.addWidget(self._scroll, 1)
         self.detail.addLayout(self._buttons)
-        for name, text, kind in (
-            ("find.accept", tr("Keep the framed one"), "primary"),
-            ("find.fine", tr("No copies: keep all"), ""),
-            ("find.next", tr("Skip"), "quiet"),
-        ):
-            self._buttons.addWidget(self.action_button(name, text, kind=kind))
-        hint = label(tr("Keys 1 to 9 keep that one; Shift+click leaves one out or takes it back"), "small")
-        hint.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        hint.setWordWrap(True)
-        self._buttons.addWidget(hint, 1)
+        self._accept = self.action_button("find.accept", tr("Keep the framed one"), kind="primary")
+        self._hint = label(tr("Keys 1 to 9 keep that one; Shift+click leaves one out or takes it back"), "small")
+        self._buttons.addWidget(self._accept)
+        self._buttons.addWidget(self.action_button("find.fine", tr("No copies: keep all")))
+        self._buttons.addWidget(self.action_button("find.next", tr("Skip"), kind="quiet"))
+        self._buttons.addStretch()
+        self._buttons.addWidget(self._hint)
+        self._hint.hide()
         watch(self, self.session, ("choices.find",), self._filter)
 
     def heading(self) -> list[QWidget]:
         """Return the slider of likeness."""
         self._slider = SliderRow(
             tr("Likeness from"),
-            0.4,
+            LEAST,
             1.0,
             STEP,
             "",
@@ -100,7 +100,7 @@ class DuplicatesPanel(WorkPanel):
             self.set_rows([])
             return
         likeness = max(likeness, found.threshold)
-        self._slider.set_value(round(likeness / STEP) * STEP)
+        self._slider.set_value(max(LEAST, round(likeness / STEP) * STEP))
         key = (id(found), likeness, id(self.session.state.table))
         if key == self._drawn:
             return
@@ -113,10 +113,15 @@ class DuplicatesPanel(WorkPanel):
             tr("{how} · {pictures} compared", how=text, pictures=counted(found.n_pictures, tr("picture")))
         )
         self._more.setText(tr("Look for more, from {likeness}", likeness=f"{self._lower():.2f}"))
-        self._more.setVisible(self._lower() > 0.3)
-        self.set_rows(copies_of(found, likeness, self.session.state.table))
-        if not self.work.rows:
-            self.say("check-circle", tr("No copies"), tr("No two pictures are this much alike."))
+        self._more.setVisible(self._lower() > LEAST)
+        table = self.session.state.table
+
+        def show(rows: list[CopiesRow]) -> None:
+            self.set_rows(rows)
+            if not rows:
+                self.say("check-circle", tr("No copies"), tr("No two pictures are this much alike."))
+
+        self.desk.background.run("find.copies", lambda: copies_of(found, likeness, table), show)
 
     def _choose_likeness(self, likeness: float) -> None:
         self.session.choose(find=replace(self.session.state.choices.find, likeness=round(likeness, 3)))
@@ -196,15 +201,19 @@ class DuplicatesPanel(WorkPanel):
         return [one for one in shown if isinstance(one, _Member)]
 
     def _draw_tiles(self, row: CopiesRow) -> None:
-        best = self._best(row)
+        proposed = row.proposed(self._left(row))
         for member in self._members():
-            member.draw(row, is_best=member.picture == best)
+            member.draw(row, is_proposed=member.picture in proposed)
+        one, several = tr("Keep the framed one"), tr("Keep the {n} framed", n=len(proposed))
+        keys = self.desk.actions.keys("find.accept")
+        self._accept.setText(keyed(one if len(proposed) < 2 else several, keys))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Fit the pictures into the room there is."""
         if event.type() == QEvent.Type.Resize and self._row is not None:
             for member in self._members():
                 member.set_side(self._side(len(self._row.pictures)))
+            self._hint.setVisible(self._scroll.viewport().width() > HINT_FROM_PX)
         return super().eventFilter(watched, event)
 
     # What can be done
@@ -213,20 +222,18 @@ class DuplicatesPanel(WorkPanel):
         hidden = self.session.state.marks.hidden
         return [picture for picture in row.pictures if picture not in hidden]
 
-    def _best(self, row: CopiesRow) -> int | None:
-        """Return the one worth keeping of those that are left."""
-        left = self._left(row)
-        return left[0] if left else None
-
     def can(self, what: str) -> bool:
         """Tell whether there is a group in hand."""
         return self.in_hand is not None and what in ("fine", "accept", "keep", "leave_out")
 
     def accept(self) -> None:
-        """Keep the framed one."""
+        """Keep the framed ones of those that are left."""
         row = self.in_hand
-        if row is not None and (best := self._best(row)) is not None:
-            self._keep_only(row, best)
+        if row is not None:
+            left = self._left(row)
+            proposed = row.proposed(left)
+            self.session.hide([picture for picture in left if picture not in proposed])
+            self.go_on()
 
     def keep(self, number: int) -> None:
         """Keep one by its number."""
@@ -251,7 +258,7 @@ class DuplicatesPanel(WorkPanel):
     def leave_out(self) -> None:
         """Leave the current picture out, or take it back."""
         row, current = self.in_hand, self.session.state.current
-        if row is not None and current in row.pictures:
+        if row is not None and current is not None and current in row.pictures:
             self.turn(current)
 
     def turn(self, picture: int) -> None:
@@ -291,14 +298,14 @@ class _Member(QWidget):
         """Show it larger or smaller."""
         self._tile.set_side(side)
 
-    def draw(self, row: CopiesRow, *, is_best: bool) -> None:
+    def draw(self, row: CopiesRow, *, is_proposed: bool) -> None:
         """Show what is known of it now."""
         state = self._panel.session.state
         table = state.table
         at = table.row_of(self.picture)
         width, height = int(table.widths_N[at]), int(table.heights_N[at])
         likeness = row.likeness_of(self.picture)
-        alike = tr("proposed to keep: the largest")
+        alike = tr("largest · to keep") if self._place == 0 else tr("unlike number 1 · to keep")
         if likeness is not None:
             kept = row.pictures.index(row.keep_of(self.picture)) + 1
             alike = tr("{likeness} like number {kept}", likeness=f"{likeness:.3f}", kept=kept)
@@ -317,7 +324,7 @@ class _Member(QWidget):
         number = str(self._place + 1) if self._place < KEYS else ""
         is_out = self.picture in state.marks.hidden
         self._tile.set_look(
-            TileLook(self.picture, lines, number=number, is_out=is_out, is_best=is_best, is_ringed=is_best)
+            TileLook(self.picture, lines, number=number, is_out=is_out, is_best=is_proposed, is_ringed=is_proposed)
         )
         self._tile.setToolTip(table.path(self.picture))
 

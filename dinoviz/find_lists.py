@@ -7,6 +7,7 @@ done follows from that alone, so that undo brings it back.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,8 @@ class Lists:
         oddities: outliers, doubtful labels and typical pictures; None where they were not looked for.
         neighbours: of every picture; None where they were not looked for.
         is_old: names of those that pictures have changed since.
+        outliers: rows of the pictures unlike the others.
+        doubts: rows of the doubtful labels.
     """
 
     folder: Path
@@ -52,6 +55,8 @@ class Lists:
     oddities: Oddities | None = None
     neighbours: NeighbourTable | None = None
     is_old: frozenset[str] = frozenset()
+    outliers: Sequence["OutlierRow"] = ()
+    doubts: Sequence["LabelRow"] = ()
 
     def near(self, picture: int, most: int) -> list[tuple[int, float]]:
         """Return the neighbours of a picture and how alike they are, nearest first."""
@@ -78,8 +83,8 @@ def stamp_of(folder: Path) -> tuple[tuple[int, int], ...]:
     return tuple(stamps)
 
 
-def read_lists(folder: Path) -> Lists:
-    """Read what was found in a set.
+def read_lists(folder: Path, table: PictureTable) -> Lists:
+    """Read what was found in a set, as far as its pictures are in a table.
 
     Raises:
         BadInput: there is no such set.
@@ -97,7 +102,16 @@ def read_lists(folder: Path) -> Lists:
         neighbours: NeighbourTable | None = read_neighbours(features)
     except UserError:
         neighbours = None
-    return Lists(folder, features, duplicates, oddities, neighbours, frozenset(is_old))
+    return Lists(
+        folder=folder,
+        features=features,
+        duplicates=duplicates,
+        oddities=oddities,
+        neighbours=neighbours,
+        is_old=frozenset(is_old),
+        outliers=outliers_of(oddities, table) if oddities else (),
+        doubts=doubts_of(oddities, table) if oddities else (),
+    )
 
 
 class Said:
@@ -106,11 +120,14 @@ class Said:
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
         self._not_copies: dict[int, list[frozenset[int]]] = {}
+        self._fine: dict[str, set[int]] = {FINE: set(), RIGHT: set()}
         for kind, subject in marks.verdicts:
+            ids = frozenset(int(word) for word in subject.split(",") if word.isdecimal())
             if kind == NOT_COPIES:
-                ids = frozenset(int(word) for word in subject.split(",") if word.isdecimal())
                 for one in ids:
                     self._not_copies.setdefault(one, []).append(ids)
+            elif kind in self._fine:
+                self._fine[kind] |= ids
 
     def are_no_copies(self, pictures: Iterable[int]) -> bool:
         """Tell whether it was said of some pictures, be it among others, that they are no copies of each other."""
@@ -123,7 +140,7 @@ class Said:
 
     def is_fine(self, kind: str, picture: int) -> bool:
         """Tell whether it was said of a picture that all is well."""
-        return (kind, str(picture)) in self.marks.verdicts
+        return picture in self._fine[kind]
 
 
 class Row(Protocol):
@@ -149,9 +166,35 @@ class CopiesRow:
         return tuple(member.picture for member in self.group.members)
 
     def is_done(self, said: Said) -> bool:
-        """Tell whether one at most is left, or those that are were said to be no copies."""
+        """Tell whether no two of those that are left are copies of each other, or were said to be none."""
         left = [picture for picture in self.pictures if not said.is_hidden(picture)]
-        return len(left) < 2 or said.are_no_copies(left)
+        return len(self.proposed(left)) == len(left) or said.are_no_copies(left)
+
+    def proposed(self, left: Iterable[int]) -> list[int]:
+        """Return which of some of its pictures to keep: the best, and every one that is like none kept before."""
+        kept: list[int] = []
+        for picture in left:
+            if not any(self._are_alike(picture, other) for other in kept):
+                kept.append(picture)
+        return kept
+
+    def _are_alike(self, one: int, other: int) -> bool:
+        first, second = self._first.get(one, one), self._first.get(other, other)
+        # Of a long chain not all pairs are kept: what is not known to differ is taken for alike.
+        return first == second or second in self._near.get(first, ()) or self.group.n_pairs > len(self.group.pairs)
+
+    @cached_property
+    def _first(self) -> dict[int, int]:
+        """The first of equal files, by the others."""
+        return {pair.second: pair.first for pair in self.group.pairs if pair.is_exact}
+
+    @cached_property
+    def _near(self) -> dict[int, set[int]]:
+        near: dict[int, set[int]] = {}
+        for pair in self.group.pairs:
+            near.setdefault(pair.first, set()).add(pair.second)
+            near.setdefault(pair.second, set()).add(pair.first)
+        return near
 
     def labels(self, table: PictureTable) -> tuple[str, ...]:
         """Return the labels of its pictures: more than one is a contradiction."""
@@ -208,9 +251,11 @@ class LabelRow:
         return (self.suspect.picture,) if copy is None else (self.suspect.picture, copy)
 
     def is_done(self, said: Said) -> bool:
-        """Tell whether the label was corrected or confirmed, or the picture left out."""
-        picture = self.suspect.picture
-        return said.is_hidden(picture) or picture in said.marks.labels or said.is_fine(RIGHT, picture)
+        """Tell whether the label was corrected or confirmed, the picture left out, or its copy came to agree."""
+        picture, copy, labels = self.suspect.picture, self.suspect.copy, said.marks.labels
+        if copy is not None and (said.is_hidden(copy) or labels.get(copy) == self.suspect.label):
+            return True
+        return said.is_hidden(picture) or picture in labels or said.is_fine(RIGHT, picture)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,14 +6,16 @@ puts a question at the end of the trail, and Find shows its answer.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dinoviz.choices import FindChoices
 from dinoviz.table import Ids, PictureTable, no_ids
-from engine.questions import MOST_HITS, MOST_PICTURES, Hits, PartHits
+from engine.questions import MOST_HITS, MOST_PICTURES, Hit, Hits, PartHit, PartHits
 
 Picture = int | str
 """A picture of the project by its id, any other by the path of its file."""
@@ -156,23 +158,19 @@ def found_of(
         hidden: pictures that were left out of the project.
         among: only these; None for all.
     """
-    own = set(asked.ids)
-    is_among = None if among is None else set(among.tolist())
-    hits = [
-        hit
-        for hit in answer.hits
-        if hit.id not in own
-        and hit.id not in hidden
-        and table.contains(hit.id)
-        and (is_among is None or hit.id in is_among)
-    ][:most]
-    parts = hits if isinstance(answer, PartHits) else []
+    hits: Sequence[Hit | PartHit] = answer.hits
+    if among is not None:  # by a table of ids: both may be long
+        is_among = np.isin(np.array([hit.id for hit in hits], np.int64), among, kind="table")
+        hits = tuple(hit for hit, is_shown in zip(hits, is_among, strict=True) if is_shown)
+    left_out = hidden | set(asked.ids)
+    hits = tuple(islice((hit for hit in hits if hit.id not in left_out and table.contains(hit.id)), most))
+    parts = [hit for hit in hits if isinstance(hit, PartHit)]
     return Found(
         asked=asked,
         ids=np.array([hit.id for hit in hits], np.int64),
         likeness={hit.id: hit.likeness for hit in hits},
-        boxes={hit.id: share_of(hit.box, hit.id, table) for hit in parts if not hit.is_changed},  # type: ignore[union-attr]
-        mirrored=frozenset(hit.id for hit in parts if hit.is_mirrored),  # type: ignore[union-attr]
+        boxes={hit.id: share_of(hit.box, hit.id, table) for hit in parts if not hit.is_changed},
+        mirrored=frozenset(hit.id for hit in parts if hit.is_mirrored),
         changed=frozenset(hit.id for hit in hits if hit.is_changed),
     )
 
@@ -206,16 +204,16 @@ def _id_at(path: Path, table: PictureTable) -> int | None:
     return next((int(table.ids_N[row]) for row in rows if table.path(int(table.ids_N[row])) == inside), None)
 
 
-def patches_bytes(sizes: Sequence[tuple[int, int]], side: int, patch: int, width: int) -> int:
+def patches_bytes(sizes: ArrayLike, side: int, patch: int, width: int) -> int:
     """Return about what the patches of pictures take on the disk: two bytes a number.
 
     Args:
-        sizes: height and width of pictures.
+        sizes: height and width of pictures, (N, 2).
         side: shorter side they are seen at, px.
         patch: side of a patch, px.
         width: numbers of a patch.
     """
-    heights_widths = np.array(sizes, np.float64).reshape(-1, 2)
+    heights_widths = np.asarray(sizes, np.float64).reshape(-1, 2)
     if not len(heights_widths):
         return 0
     resized = heights_widths * (side / heights_widths.min(axis=1, keepdims=True).clip(1))

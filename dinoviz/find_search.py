@@ -5,52 +5,45 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from PySide6.QtCore import QPoint, QSize, Qt, QTimer
+from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
 from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from dinoviz import theme
-from dinoviz.controls import EmptyState, Line, clear, label, pixmap
+from dinoviz.controls import Line, clear, label, pixmap
 from dinoviz.desk import Desk
+from dinoviz.find_missing import Missing
 from dinoviz.find_queries import (
     Asked,
     Found,
     Picture,
     found_of,
     name_of,
-    patches_bytes,
     step_of,
     stepping,
     wanted,
 )
 from dinoviz.grid_cells import CellLook
-from dinoviz.jobs import Job
 from dinoviz.picture_grid import PictureGrid
 from dinoviz.picture_tile import INSET_PX, PictureTile, TileLook
 from dinoviz.query_area import QueryArea
 from dinoviz.tag_menu import TagMenu
 from dinoviz.watching import watch
 from dinoviz.why_card import WhyCard
-from dinoviz.words import counted, size_in_words, tr
+from dinoviz.words import counted, tr
 from engine.protocol import Refused
 from engine.questions import Describe, Hits, Part, PartHits, PartShown, Ping, ShowPart, Similar, Vectors
-from engine.sets import short_name
 
 CRUMB_PX = 30
 ARROW_PX = 12
 BAR_PX = CRUMB_PX + 2 * INSET_PX + 2 * theme.SPACE_S
 MOST_CRUMBS = 8
-BESIDE_CRUMBS_PX = 520
+BESIDE_CRUMBS_PX = 440
 """Of the bar: buttons, and the words about what was found."""
 TAGS_PX = 220
 """How far from the right edge the menu of tags opens."""
 HOVER_MS = 130
 """How long the mouse rests on a result before it is explained."""
-PATCH_SIDE = 224
-"""Shorter side that pictures are seen at for patches by a backbone of which the window knows nothing else."""
-PATCH_PX, PATCH_WIDTH = 16, 384
-"""Of a ViT-S/16, for the estimate where there is no set to go by."""
 
 
 class SearchPanel(QWidget):
@@ -61,6 +54,7 @@ class SearchPanel(QWidget):
         self._desk = desk
         self._session = desk.session
         self._found = Found()
+        self._why: WhyCard
         self._asked_key: object = None
         self._begun = 0.0
         self._area = QueryArea(desk)
@@ -94,7 +88,7 @@ class SearchPanel(QWidget):
         row.addWidget(self._results(), 1)
 
     def _results(self) -> QWidget:
-        made = QWidget()
+        self._made = made = QWidget()
         column = QVBoxLayout(made)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
@@ -107,11 +101,11 @@ class SearchPanel(QWidget):
         self._grid.set_side(self._session.state.choices.find.side_px)
         self._grid.side_changed.connect(self._keep_side)
         self._grid.activated.connect(lambda _picture: self._desk.actions.trigger("picture.look"))
+        self._grid.viewport().installEventFilter(self)
         self._grid.verticalScrollBar().valueChanged.connect(lambda _value: self._why.put_away())
         self._stack.addWidget(self._grid)
-        self._message = QWidget()
-        self._message_room = QVBoxLayout(self._message)
-        self._stack.addWidget(self._message)
+        self._missing = Missing(self._desk, self._search_anew, lambda: self._area.asked().is_part)
+        self._stack.addWidget(self._missing)
         column.addWidget(self._stack, 1)
         self._why = WhyCard(self._desk, made, self._stack)
         self._resting = QTimer(self, singleShot=True, interval=HOVER_MS)
@@ -156,6 +150,7 @@ class SearchPanel(QWidget):
         bind("find.forward", lambda: self._step(1), self._can_go_forward)
         bind("find.select_found", self._select_found, lambda: len(self._found.ids) > 0)
         bind("find.show_on_map", self._show_on_map, lambda: len(self._found.ids) > 0)
+        bind("find.show_in_library", self._show_in_library, lambda: len(self._found.ids) > 0)
         bind("find.tag", self._open_tags, lambda: len(self._session.state.meant()) > 0)
         bind("find.whole", self._area_whole, lambda: self._area.asked().is_part)
 
@@ -185,6 +180,11 @@ class SearchPanel(QWidget):
     def _select_found(self) -> None:
         self._session.select_with_tool(self._found.ids, "replace", tr("Select what was found"))
 
+    def _show_in_library(self) -> None:
+        query = self._session.state.query
+        self._session.set_query(replace(query, among=tuple(self._found.ids.tolist())))
+        self._session.go("library")
+
     def _show_on_map(self) -> None:
         self._select_found()
         self._session.go("map")
@@ -199,6 +199,7 @@ class SearchPanel(QWidget):
             "find.more_like",
             "find.add_current",
             "find.tag",
+            "find.show_in_library",
             "",
             "picture.look",
             "picture.reveal",
@@ -233,13 +234,15 @@ class SearchPanel(QWidget):
             return
         if row is None:
             self._show_found(Found(asked=asked))
-            self._say_no_features()
+            self._missing.features()
+            self._show_missing()
         elif not asked.pictures:
             self._show_found(Found())
             self._say_nothing_asked()
         elif asked.is_part and not row.has_patches:
             self._show_found(Found(asked=asked))
-            self._say_no_patches()
+            self._missing.patches()
+            self._show_missing()
         else:
             self._begin(asked, row.folder)
 
@@ -302,13 +305,17 @@ class SearchPanel(QWidget):
 
     def _filter_again(self) -> None:
         if self._session.state.choices.find.is_among_shown:
-            self._asked_key = None
-            self.ask_again()
+            self._search_anew()
+
+    def _search_anew(self) -> None:
+        self._asked_key = None
+        self.ask_again()
 
     def _refused(self, refused: Refused) -> None:
         self._show_found(Found(asked=self._area.asked()))
         if refused.hint.startswith("Make it") and "engine index" in refused.hint:
-            self._say_no_index(refused.message)
+            self._missing.index(refused.message)
+            self._show_missing()
             return
         self._say("warning", tr("This cannot be searched"), " ".join(filter(None, (refused.message, refused.hint))))
 
@@ -349,7 +356,7 @@ class SearchPanel(QWidget):
         choices, table = self._session.state.choices.find, self._session.state.table
         clear(self._crumbs)
         most = self._room_for_crumbs()
-        first = max(0, min(choices.step - most + 2, len(choices.trail) - most))
+        first = max(0, min(choices.step, choices.step - most + 2, len(choices.trail) - most))
         for place in range(first, min(len(choices.trail), first + most)):
             asked = step_of(choices.trail[place]).known(table)
             if not asked.pictures:
@@ -397,6 +404,12 @@ class SearchPanel(QWidget):
         else:
             self._resting.stop()
 
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Leave out the tooltip of a picture that is being explained: it would lie over that."""
+        if event.type() == QEvent.Type.ToolTip and self._why.isVisible():
+            return True
+        return super().eventFilter(watched, event)
+
     def _explain(self) -> None:
         hovered, found = self._session.state.hovered, self._found
         if hovered is None or hovered not in found.likeness or not found.asked.pictures:
@@ -404,19 +417,21 @@ class SearchPanel(QWidget):
         cell = self._grid.rect_of(hovered)
         if cell is None:
             return
-        corner = self._grid.viewport().mapTo(self._why.parentWidget(), cell.topLeft())
+        corner = self._grid.viewport().mapTo(self._made, cell.topLeft())
         cell.moveTo(corner)
-        boxes = (found.asked.box, found.boxes.get(hovered))
+        boxes = (self._area.box_share(), found.boxes.get(hovered))
         self._why.show_for(found.asked.pictures[0], hovered, found.likeness[hovered], boxes, cell)
 
-    # What is missing
+    # What there is to say instead
 
     def _say(
         self, icon: str, title: str, text: str, action: str = "", on_press: Callable[[], object] | None = None
     ) -> None:
-        clear(self._message_room)
-        self._message_room.addWidget(EmptyState(icon, title, text, action, on_press))
-        self._stack.setCurrentWidget(self._message)
+        self._missing.say(icon, title, text, action, on_press)
+        self._show_missing()
+
+    def _show_missing(self) -> None:
+        self._stack.setCurrentWidget(self._missing)
         self._said.setText("")
 
     def _offer_current(self) -> None:
@@ -426,129 +441,16 @@ class SearchPanel(QWidget):
 
     def _say_nothing_asked(self) -> None:
         state = self._session.state
+        title = tr("Find pictures like one you have")
         text = tr(
             "Drop a picture here, paste one with Ctrl+V, or choose one of yours. Draw a box on it to look for "
             "a part only."
         )
         if state.current is not None and state.table.contains(state.current):
-            name = state.table.name(state.current)
-            self._say(
-                "magnifying-glass",
-                tr("Find pictures like one you have"),
-                text,
-                tr("Like {name}", name=name),
-                self._use_current,
-            )
+            action = tr("Like {name}", name=state.table.name(state.current))
+            self._say("magnifying-glass", title, text, action, self._use_current)
         else:
-            self._say(
-                "magnifying-glass",
-                tr("Find pictures like one you have"),
-                text,
-                tr("Choose a picture…"),
-                self._area.choose_file,
-            )
-
-    def _say_no_features(self) -> None:
-        if self._is_making("embed"):
-            self._say(
-                "brain",
-                tr("Features are being computed"),
-                tr("The jobs below show how far it is. You can go on meanwhile."),
-            )
-            return
-        n = len(self._session.state.table)
-        text = tr(
-            "Pictures are compared by what the backbone sees in them. That is computed once for {pictures}; "
-            "you can go on working meanwhile.",
-            pictures=counted(n, tr("picture")),
-        )
-        self._say("brain", tr("No features yet"), text, tr("Compute features"), lambda: self._embed(patches=False))
-
-    def _say_no_patches(self) -> None:
-        state = self._session.state
-        other = next((row for row in state.sets if row.has_patches), None)
-        if other is not None:
-            text = tr(
-                "Parts are found by the features of patches, which set {number} keeps ({model}).",
-                number=other.number,
-                model=short_name(other.model),
-            )
-            action = tr("Use set {number}", number=other.number)
-            self._say(
-                "bounding-box",
-                tr("This set cannot be searched by parts"),
-                text,
-                action,
-                lambda: self._session.use_set(other.number),
-            )
-            return
-        if self._is_making("embed"):
-            self._say(
-                "bounding-box",
-                tr("Patches are being computed"),
-                tr("The jobs below show how far it is. You can go on meanwhile."),
-            )
-            return
-        size = size_in_words(self._patches_bytes())
-        text = tr(
-            "To find a part in other pictures, the features of all their patches are kept, too: about {size} for "
-            "{pictures}. It runs as a job; you can go on working.",
-            size=size,
-            pictures=counted(len(state.table), tr("picture")),
-        )
-        self._say(
-            "bounding-box",
-            tr("Parts are not prepared yet"),
-            text,
-            tr("Prepare parts"),
-            lambda: self._embed(patches=True),
-        )
-
-    def _say_no_index(self, message: str) -> None:
-        if self._is_making("index"):
-            self._say("bounding-box", tr("The index is being made"), tr("The jobs below show how far it is."))
-            return
-        self._say("bounding-box", tr("Almost ready"), message, tr("Make the index"), self._index)
-
-    def _is_making(self, verb: str) -> bool:
-        return any(job.argv[:1] == (verb,) and not job.is_over for job in self._session.state.jobs)
-
-    def _patches_bytes(self) -> int:
-        table = self._session.state.table
-        sizes = np.stack([table.heights_N, table.widths_N], axis=1)[table.heights_N > 0]
-        return patches_bytes(sizes, PATCH_SIDE, PATCH_PX, PATCH_WIDTH)
-
-    def _embed(self, *, patches: bool) -> None:
-        state = self._session.state
-        assert state.project is not None
-        argv = ["embed", str(state.project), "--model", state.model, *(["--patches"] if patches else [])]
-        title = tr("Compute features of patches") if patches else tr("Compute features")
-        self._desk.jobs.start(argv, title, lambda job: self._embedded(job, patches=patches))
-        self._asked_key = None
-        self.ask_again()
-
-    def _embedded(self, job: Job, *, patches: bool) -> None:
-        if job.state in ("done", "partial"):
-            self._index()
-        elif not patches:
-            self._asked_key = None
-            self.ask_again()
-
-    def _index(self) -> None:
-        state = self._session.state
-        if state.project is None:
-            return
-        self._desk.jobs.start(["index", str(state.project)], tr("Index features"), lambda _job: self._indexed())
-
-    def _indexed(self) -> None:
-        state = self._session.state
-        if self._area.asked().is_part and state.set_row is not None and not state.set_row.has_patches:
-            for row in state.sets:
-                if row.has_patches:
-                    self._session.use_set(row.number)
-                    break
-        self._asked_key = None
-        self.ask_again()
+            self._say("magnifying-glass", title, text, tr("Choose a picture…"), self._area.choose_file)
 
 
 def _arrow() -> QLabel:

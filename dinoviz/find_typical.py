@@ -39,9 +39,12 @@ class TypicalRows(QAbstractScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._wanting = QTimer(self, singleShot=True, interval=15)
         self._wanting.timeout.connect(self._want)
-        desk.thumbnails.arrived.connect(lambda _picture: self.viewport().update())
+        desk.thumbnails.arrived.connect(self._arrived)
         watch(self, self._session, ("current",), self.viewport().update)
         follow(self, theme.changed, self.viewport().update)
+
+    def _arrived(self, _picture: int) -> None:
+        self.viewport().update()
 
     def set_rows(self, rows: Sequence[Prototypes]) -> None:
         """Show these classes; pictures that are in the project no more are left out."""

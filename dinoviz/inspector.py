@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from dinoviz import theme
-from dinoviz.controls import EmptyState, Hint, IconButton, Line, Section, button, label
+from dinoviz.controls import Hint, IconButton, Line, Section, button, label
 from dinoviz.desk import Desk
 from dinoviz.features import SetRow, likeness_to
 from dinoviz.grid_cells import tag_colours
@@ -66,9 +66,7 @@ class Inspector(QScrollArea):
         self._many = _ManyPanel(desk)
         self._one = _OnePanel(desk)
         self._line = Line()
-        self._nothing = EmptyState(
-            "sidebar-simple", tr("No picture chosen"), tr("Click a picture, and what is known of it appears here.")
-        )
+        self._nothing = _Nothing()
         column = QVBoxLayout(inside)
         column.setContentsMargins(theme.SPACE_L - 4, theme.SPACE_L - 4, theme.SPACE_L - 4, theme.SPACE_L)
         column.setSpacing(theme.SPACE)
@@ -87,6 +85,22 @@ class Inspector(QScrollArea):
         self._many.setVisible(has_many)
         self._line.setVisible(has_one and has_many)
         self._nothing.setVisible(not has_one and not has_many)
+
+
+class _Nothing(QWidget):
+    """What stands here while no picture is chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, theme.SPACE_XL, 0, 0)
+        column.setSpacing(theme.SPACE)
+        for part in (
+            label(tr("No picture chosen"), "heading"),
+            Hint(tr("Click a picture, and what is known of it appears here: stars, label, tags, file, its likes.")),
+        ):
+            part.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+            column.addWidget(part)
 
 
 class _Preview(QWidget):

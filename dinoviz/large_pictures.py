@@ -7,12 +7,12 @@ from pathlib import Path
 from PySide6.QtGui import QImage
 
 from dinoviz.background import Background
-from dinoviz.picture_canvas import Pyramid
+from dinoviz.picture_layers import Pyramid
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
 
-ROOM_BYTES = 400 << 20
-"""Pictures kept: six of 12 megapixels with their halved copies, some hundred of a web page."""
+ROOM_BYTES = 256 << 20
+"""Pictures kept: four of 12 megapixels with their halved copies, some hundred of a web page."""
 Key = tuple[Path, object]
 
 

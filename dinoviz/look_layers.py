@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,8 @@ from dinoviz.overlays import (
     smoothed,
     span_of,
 )
-from dinoviz.picture_canvas import ImageLayer, Layer, OutlineLayer, PointsLayer, patch_box
-from engine.exporting.edited import Cells, Edits, fine, finer
+from dinoviz.picture_layers import ImageLayer, Layer, OutlineLayer, PointsLayer, patch_box
+from engine.exporting.edited import Cells, Edits, fine
 from engine.questions import Lattice
 
 OUTLINE = (255, 214, 10)
@@ -41,7 +42,7 @@ TILE_PX = 96
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskSeen:
-    """A mask with its edits, in cells, and how much of the picture it is."""
+    """A mask and how much of the picture it is: in patches, or where it was brushed in cells, as ``lattice`` says."""
 
     cells_YX: Cells
     lattice: Lattice
@@ -62,7 +63,7 @@ def head_colour(head: int) -> QColor:
 
 def colour_map(choices: LookChoices) -> ColourMap:
     """Return the chosen colour map."""
-    return choices.colours if choices.colours in COLOUR_MAPS else COLOUR_MAPS[0]  # type: ignore[return-value]
+    return next((name for name in COLOUR_MAPS if name == choices.colours), COLOUR_MAPS[0])
 
 
 def attention_layers(seen: AttentionSeen, choices: LookChoices) -> list[Layer]:
@@ -99,10 +100,12 @@ def mask_seen(seen: AttentionSeen, choices: LookChoices, edits: Edits | None) ->
     """Return the mask of the chosen heads, with what the person brushed."""
     heads = chosen_heads(choices, len(seen.maps_HRC))
     maps_HRC = seen.maps_HRC[list(heads)] if heads else seen.maps_HRC
-    of = "union" if choices.is_union and len(maps_HRC) > 1 else "mean"
+    of: Literal["mean", "union"] = "union" if choices.is_union and len(maps_HRC) > 1 else "mean"
     mask_RC = mask_of(maps_HRC, of, choices.keep, choices.smallest)
-    cells_YX = edits.on(seen.lattice).applied(mask_RC) if edits and not edits.is_empty else finer(mask_RC)
-    cells = fine(seen.lattice)
+    if edits is None or edits.is_empty:
+        cells_YX, cells = mask_RC, seen.lattice
+    else:
+        cells_YX, cells = edits.on(seen.lattice).applied(mask_RC), fine(seen.lattice)
     pixels = mask_area(cells_YX, cells)
     return MaskSeen(cells_YX, cells, pixels, pixels / (cells.picture[0] * cells.picture[1]))
 

@@ -15,7 +15,7 @@ from dinoviz import theme
 from dinoviz.choices import LookChoices
 from dinoviz.controls import Hint, IconButton, Section, Segmented, SliderRow, label
 from dinoviz.looking import SIDES, side_of
-from dinoviz.overlays import COLOUR_MAPS, colour_table
+from dinoviz.overlays import COLOUR_MAPS, ColourMap, colour_table
 from dinoviz.words import counted, tr
 from engine.questions import Model
 
@@ -285,7 +285,7 @@ class LookPanel(QScrollArea):
         self._side = _combo(tr("Detail"), lambda value: self._choose(side=value))
         self._side.setToolTip(_tip(ABOUT_SIDE))
         for side in (0, *SIDES):
-            self._side.addItem(tr("{side} px", side=side) if side else tr("Detail that fits the model"), side)
+            self._side.addItem(tr("{side} px", side=side) if side else tr("Fitting"), side)
         self._rows = {
             part: _row(text, part)
             for text, part in (
@@ -457,7 +457,7 @@ def _check(text: str, tip: str, choose: Callable[[bool], object]) -> QCheckBox:
     return made
 
 
-def _swatch(name: str) -> QIcon:
-    table = colour_table(name)  # type: ignore[arg-type]
+def _swatch(name: ColourMap) -> QIcon:
+    table = colour_table(name)
     strip = QImage(table.tobytes(), 256, 1, 768, QImage.Format.Format_RGB888)
     return QIcon(QPixmap.fromImage(strip.scaled(SWATCH)))

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,11 @@ USUAL_PATCH = 16
 SIDES = (224, 320, 480, 640, 800, 1024)
 """Sides that can be chosen, px; beyond, a picture takes many seconds without a GPU."""
 
-STYLES = ("dinov2", "notebook", "dinov3")
-"""As in ``questions.Colours``."""
+LONGEST = 4
+"""The longer side is seen as at most this many times the shorter; as ``engine.seeing.grid.LONGEST``."""
+Style = Literal["dinov2", "notebook", "dinov3"]
+STYLES: dict[str, Style] = {"dinov2": "dinov2", "notebook": "notebook", "dinov3": "dinov3"}
+"""As in ``questions.Colours``, by what is remembered of them."""
 
 Patch = tuple[int, int]
 
@@ -97,7 +100,8 @@ def read_answer(answer: object) -> Seen:
 
 
 def _load(path: str) -> NDArray:
-    return np.load(Path(path), allow_pickle=False)
+    array: NDArray = np.load(Path(path), allow_pickle=False)
+    return array
 
 
 class Looks:
@@ -156,15 +160,19 @@ class Looks:
         def told(answer: object) -> None:
             assert isinstance(answer, q.State)
             there = {model.model: model for model in answer.models}
-            for old in list(there)[1 : len(there) + 1 - MOST_MODELS]:  # the first one stays
-                self._service.ask(q.Forget(model=old), f"forget {old}", lambda _done: None)
-                self.models.pop(old, None)
             if name in there:  # the service began with it: to load it again would read the file twice
                 loaded(there[name])
             else:
+                self._make_room(list(there))
                 self._service.ask(q.Load(model=name), f"load {name}", loaded, refused)
 
         self._service.ask(q.Status(), f"look for {name}", told, refused)
+
+    def _make_room(self, there: list[str]) -> None:
+        """Drop the networks loaded first where another would be too many; that the service began with stays."""
+        for old in there[1 : 2 + len(there) - MOST_MODELS]:
+            self._service.ask(q.Forget(model=old), f"forget {old}", lambda _done: None)
+            self.models.pop(old, None)
 
     def forget_models(self) -> None:
         """Load models again when they are asked for, as after the service was started anew."""
@@ -192,6 +200,19 @@ def _size(seen: Seen) -> int:
     return sum(array.nbytes for array in flat if isinstance(array, np.ndarray))
 
 
+def lattice_of(size: tuple[int, int], patch: int, side: int) -> q.Lattice:
+    """Return how patches lie on a picture before anything was answered about it; as ``engine.seeing.grid.Grid.of``.
+
+    Args:
+        size: height and width of the upright picture, px.
+        patch: side of a patch, px.
+        side: shorter side the picture is seen at, px.
+    """
+    shorter = min(size)
+    height, width = (min(side * length // shorter, LONGEST * side) for length in size)
+    return q.Lattice(rows=height // patch, cols=width // patch, patch=patch, resized=(height, width), picture=size)
+
+
 def side_of(choices: LookChoices, model: q.Model) -> int:
     """Return the shorter side at which a picture is seen: as chosen, or what fits the model's patches."""
     patch = model.patch or USUAL_PATCH
@@ -215,26 +236,28 @@ def question_of(
         patch: that looks, or that others are compared with.
         others: further pictures: those of the selection, or the one to match.
     """
-    about = {"picture": picture, "model": model.model, "side": side_of(choices, model)}
-    layer = min(choices.layer, model.depth - 1)
+    name, side, layer = model.model, side_of(choices, model), min(choices.layer, model.depth - 1)
+    together = others[: q.MOST_PICTURES - 1] if choices.is_together else ()
     match choices.shows:
         case "attention" | "mask":
             query: q.Token = patch if choices.query == "patch" and patch is not None else "cls"
-            return q.Attention(**about, layer="rollout" if choices.is_rollout else layer, query=query)
+            seen_in: q.Layer = "rollout" if choices.is_rollout else layer
+            return q.Attention(picture=picture, model=name, side=side, layer=seen_in, query=query)
         case "colours":
-            together = others[: q.MOST_PICTURES - 1] if choices.is_together else ()
-            foreground = choices.foreground if choices.foreground in ("auto", "off") else "auto"
+            is_all = choices.foreground == "off"
             return q.Colours(
-                **about,
+                picture=picture,
+                model=name,
+                side=side,
                 layer=layer,
                 together=together,
-                style=choices.style if choices.style in STYLES else STYLES[0],
-                foreground=foreground,
-                is_flipped=choices.is_flipped and foreground == "auto",
+                style=STYLES.get(choices.style, "dinov2"),
+                foreground="off" if is_all else "auto",
+                is_flipped=choices.is_flipped and not is_all,
             )
         case "likeness" if patch is not None:
-            across = others[: q.MOST_PICTURES - 1] if choices.is_together else ()
-            return q.Likeness(**about, layer=layer, patch=patch, others=across)
+            return q.Likeness(picture=picture, model=name, side=side, layer=layer, patch=patch, others=together)
         case "matches" if others:
-            return q.Matches(**about, layer=layer, other=others[0], most=choices.most, least=choices.least)
+            other, most, least = others[0], choices.most, choices.least
+            return q.Matches(picture=picture, model=name, side=side, layer=layer, other=other, most=most, least=least)
     return None

@@ -11,7 +11,6 @@ from dinoviz.jobs import Job
 from dinoviz.map_jobs import sentence
 from dinoviz.watching import follow
 from dinoviz.words import tr
-from engine.sets import short_name
 
 ICON_PX, TEXT_PX = 40, 440
 LEAST_CLASSES = 4  # as ``engine.finding.class_maps.LEAST``
@@ -68,7 +67,7 @@ class MapEmpty(QWidget):
             method: of the map.
             is_read: it is known that there is none; nothing is said before.
             has_features: there is a set of features.
-            model: the backbone that would compute them.
+            model: the backbone that would compute them, as it is called.
             n_labels: different labels of the pictures.
             job: what works on it now.
         """
@@ -90,8 +89,8 @@ class MapEmpty(QWidget):
             )
         elif not has_features:
             text += " " + tr(
-                "First the features of all pictures are computed by the backbone {model}; you can go on meanwhile.",
-                model=short_name(model),
+                "First the features of all pictures are computed ({model}); you can go on meanwhile.",
+                model=model,
             )
         self._say(text)
         self.button.setText(tr("Make the map") if has_features else tr("Make the features and the map"))

@@ -117,3 +117,67 @@ def maps_there(set_folder: Path) -> frozenset[str]:
     """Return the methods that a set has maps of; ``classes`` among them."""
     kept = ("tsne", "umap", "pca", "classes")
     return frozenset(name for name in kept if (set_folder / f"map-{name}.json").exists())
+
+
+@dataclass(frozen=True, slots=True)
+class MapKey:
+    """What a map that was read is of: nothing is read again while this and the pictures stay the same."""
+
+    folder: Path
+    method: str
+    stamps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MapRead:
+    """What reading found: which maps a set has, and the one that was wanted.
+
+    Args:
+        key: of what.
+        there: methods that the set has maps of.
+        data: the map, None where there is none.
+        is_same: it is what was read before; ``data`` is None then, too.
+    """
+
+    key: MapKey
+    there: frozenset[str]
+    data: PictureMapData | ClassMapData | None = None
+    is_same: bool = False
+
+
+def read_map_again(
+    folder: Path, method: str, table: PictureTable, known: tuple[MapKey, PictureTable] | None
+) -> MapRead:
+    """Read a map of a set, unless it is the one that is known.
+
+    Args:
+        folder: of the set.
+        method: of the map, or ``classes``.
+        table: the pictures.
+        known: what was read last, of which pictures.
+    """
+    key, there = MapKey(folder, method, stamps(folder, method)), maps_there(folder)
+    if method == "classes":
+        return MapRead(key=key, there=there, data=read_class_map_data(folder, table))
+    if known is not None and key == known[0] and (known[1] is table or np.array_equal(known[1].ids_N, table.ids_N)):
+        return MapRead(key=key, there=there, is_same=True)
+    return MapRead(key=key, there=there, data=read_picture_map(folder, method, table))  # type: ignore[arg-type]
+
+
+def stamps(folder: Path, what: str) -> tuple[int, ...]:
+    """Return when what a map or clusters are read from was last written, 0 for never."""
+    if what == "clusters":
+        return _written(folder / "clusters-kmeans.json"), _written(folder / "clusters-hdbscan.json")
+    return _written(folder / "rows.npy"), _written(folder / f"map-{what}.json")
+
+
+def so_far_stamp(folder: Path) -> int:
+    """Return when the t-SNE so far was last written, 0 where none is being made."""
+    return _written(so_far_path(folder))
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter
 
 from dinoviz import theme
@@ -59,13 +59,17 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Circles:
-    """Points of a drawing: middles in logical pixels of the map, colours 0xffRRGGBB, what each is, and the diameter."""
+    """Points of a drawing: middles in logical pixels of the map, colours 0xffRRGGBB, what each is, and the diameter.
+
+    ``groups`` are names on the map and their middles.
+    """
 
     x_P: NDArray[np.floating]
     y_P: NDArray[np.floating]
     colours_P: NDArray[np.uint32]
     names: Sequence[str]
     diameter: float
+    groups: Sequence[tuple[str, QPointF]] = ()
 
 
 def picture(sheet: Sheet, map_image: QImage) -> QImage:
@@ -112,12 +116,13 @@ def drawing(sheet: Sheet, circles: Circles, draw_map: Callable[[], QImage]) -> s
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{size.width()}" height="{size.height()}" '
         f'viewBox="0 0 {size.width()} {size.height()}" font-family="Inter, Helvetica, Arial, sans-serif">',
-        f'<rect width="100%" height="100%" fill="{c.canvas.name()}"/>',
-        f'<text x="{MARGIN_PX}" y="36" font-size="20" font-weight="600" fill="{c.text.name()}">{_text(sheet.title)}'
-        f'<tspan dx="{MARGIN_PX}" font-size="12" font-weight="400" fill="{c.muted.name()}">{_text(sheet.note)}</tspan>'
-        "</text>",
+        f'<rect width="{size.width()}" height="{size.height()}" fill="{c.canvas.name()}"/>',
+        f'<text x="{MARGIN_PX}" y="30" font-size="20" font-weight="600" fill="{c.text.name()}">'
+        f"{_text(sheet.title)}</text>",
+        f'<text x="{MARGIN_PX}" y="50" font-size="12" fill="{c.muted.name()}">{_text(sheet.note)}</text>',
         f'<g transform="translate(0 {HEAD_PX})">',
         *(_circles(circles) if len(circles.x_P) <= MOST_CIRCLES else [_embedded(draw_map())]),
+        *(_group(name, at) for name, at in circles.groups if len(circles.x_P) <= MOST_CIRCLES),
         "</g>",
     ]
     for i, key in enumerate(sheet.rows()):
@@ -146,6 +151,14 @@ def _circles(circles: Circles) -> list[str]:
             circles.x_P.tolist(), circles.y_P.tolist(), circles.colours_P.tolist(), circles.names, strict=True
         )
     ]
+
+
+def _group(name: str, at: QPointF) -> str:
+    """Return the name of a group over its halo; not by ``paint-order``, which many programs do not know."""
+    c, text = theme.colours(), _text(name)
+    head = f'<text x="{at.x():.1f}" y="{at.y() + 4:.1f}" font-size="13" font-weight="500" text-anchor="middle" '
+    halo = f'{head}fill="none" stroke="{c.canvas.name()}" stroke-width="4" stroke-linejoin="round">{text}</text>'
+    return f'{halo}{head}fill="{c.text.name()}">{text}</text>'
 
 
 def _embedded(image: QImage) -> str:

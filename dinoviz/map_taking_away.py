@@ -53,13 +53,15 @@ def save(desk: Desk, seen: Seen, path: Path) -> None:
     if path.suffix != ".svg":
         save_image(desk, path, seen.picture())
         return
-    points = seen.canvas.points_in(map_sheet.MAP_SIZE)
+    points, groups = seen.canvas.points_in(map_sheet.MAP_SIZE), seen.canvas.names_in(map_sheet.MAP_SIZE)
     drawn = seen.canvas.renderer(map_sheet.MAP_SIZE, map_sheet.RATIO)
 
     def work() -> None:
         x_P, y_P, numbers_P, colours_P, diameter = points
         names = [seen.name(number) for number in numbers_P[: map_sheet.MOST_CIRCLES].tolist()]
-        circles = map_sheet.Circles(x_P=x_P, y_P=y_P, colours_P=colours_P, names=names, diameter=diameter)
+        circles = map_sheet.Circles(
+            x_P=x_P, y_P=y_P, colours_P=colours_P, names=names, diameter=diameter, groups=groups
+        )
         text = map_sheet.drawing(seen.sheet, circles, drawn)
         write_atomically(path, lambda file: file.write(text.encode()))
 

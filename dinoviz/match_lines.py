@@ -29,7 +29,7 @@ class MatchLines(QWidget):
 
     def __init__(self, over: QWidget, first: PictureCanvas, second: PictureCanvas) -> None:
         super().__init__(over)
-        self._first, self._second = first, second
+        self._over, self._first, self._second = over, first, second
         self._ends: Lines = ()
         self._strong: int | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
@@ -39,8 +39,9 @@ class MatchLines(QWidget):
         self.hide()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Keep the size of what is below."""
         if event.type() == QEvent.Type.Resize:
-            self.resize(self.parentWidget().size())
+            self.resize(self._over.size())
         return False
 
     @property
@@ -53,7 +54,7 @@ class MatchLines(QWidget):
         self._ends = tuple(lines)
         self._strong = None
         self.setVisible(bool(self._ends))
-        self.resize(self.parentWidget().size())
+        self.resize(self._over.size())
         self.raise_()
         self.update()
 
@@ -64,11 +65,12 @@ class MatchLines(QWidget):
             self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the lines."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         for number, (first, second, colour) in enumerate(self._ends):
-            begin = self._first.mapTo(self.parentWidget(), self._first.to_canvas(first))
-            end = self._second.mapTo(self.parentWidget(), self._second.to_canvas(second))
+            begin = self._first.mapTo(self._over, self._first.to_canvas(first))
+            end = self._second.mapTo(self._over, self._second.to_canvas(second))
             is_strong = number == self._strong
             painter.setOpacity(STRONG if is_strong else FAINT if self._strong is None else FAINT / 3)
             _draw_line(painter, QPointF(begin), QPointF(end), colour, 1.0 + is_strong)
@@ -94,10 +96,10 @@ def still_pair(first: QImage, second: QImage, lines: Lines) -> QImage:
     for image, left, width in zip((first, second), lefts, widths, strict=True):
         painter.drawImage(QRectF(left, 0, width, height), image)
     for begin, end, colour in lines:
-        ends = (
+        ends = [
             QPointF(left + place.x() * width / image.width(), place.y() * height / image.height())
             for place, image, left, width in zip((begin, end), (first, second), lefts, widths, strict=True)
-        )
-        _draw_line(painter, *ends, colour, max(1.0, height / LINE_PX))
+        ]
+        _draw_line(painter, ends[0], ends[1], colour, max(1.0, height / LINE_PX))
     painter.end()
     return made

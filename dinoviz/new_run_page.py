@@ -31,7 +31,7 @@ from dinoviz.jobs import Job
 from dinoviz.machine_facts import MachineFacts, Machines
 from dinoviz.run_infos import RunInfo
 from dinoviz.run_plan import START, Ground, Prepared
-from dinoviz.table import Ids
+from dinoviz.table import Ids, no_ids
 from dinoviz.watching import watch
 from dinoviz.words import counted, size_in_words, time_in_words, tr
 from engine.catalogue import BUNDLED, Shape, VitShape
@@ -46,6 +46,7 @@ FILE = "file…"
 """Entry of the starts that asks for a file."""
 MEMORY_SHARE, DISK_SHARE = 0.85, 0.9
 """Shares of what the machine has, from which on a plan is warned of."""
+NARROW_PX = 780
 SCOPES = ("folder", "selection", "shown")
 
 
@@ -61,6 +62,7 @@ class NewRunPage(QWidget):
         self._shapes: dict[str, Shape | None] = {}
         self._speeds: dict[tuple[str, str], Speed | None] = {}
         self._sides: tuple[object, np.ndarray] = ((), np.zeros(0, np.int32))
+        self._sorted: tuple[Ids, Ids] = (no_ids(), no_ids())
         self.prepared: Prepared | None = None
         self.form = RecipeForm(self._typed)
         self.preview = CropPreview(desk)
@@ -104,7 +106,7 @@ class NewRunPage(QWidget):
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         area.setWidget(right)
-        split = QSplitter(Qt.Orientation.Horizontal)
+        self._split = split = QSplitter(Qt.Orientation.Horizontal)
         split.addWidget(left)
         split.addWidget(area)
         split.setStretchFactor(0, 1)
@@ -149,6 +151,13 @@ class NewRunPage(QWidget):
             column.addWidget(part)
         return card
 
+    def resizeEvent(self, event: object) -> None:
+        """Put the summary below the form where there is no room beside it."""
+        wanted = Qt.Orientation.Vertical if self.width() < NARROW_PX else Qt.Orientation.Horizontal
+        if self._split.orientation() != wanted:
+            self._split.setOrientation(wanted)
+            self._split.setSizes([640, 500] if wanted == Qt.Orientation.Horizontal else [300, 220])
+
     # What is known.
 
     def showEvent(self, event: object) -> None:
@@ -177,7 +186,9 @@ class NewRunPage(QWidget):
             case "selection":
                 return state.selected
             case "shown":
-                return np.sort(state.shown)
+                if state.shown is not self._sorted[0]:
+                    self._sorted = state.shown, np.sort(state.shown)
+                return self._sorted[1]
         return None
 
     def _ground(self) -> Ground | None:
@@ -438,7 +449,12 @@ class NewRunPage(QWidget):
         assert self.prepared.plan is not None
         plan = self.prepared.plan
         title = tr("Train {model}, {epochs}", model=plan.model.model, epochs=counted(plan.run.epochs, "epoch"))
+        is_waiting = self.start_button.text() != tr("Start training")
         self._desk.jobs.start(self.arguments(), title, self._ended)
+        told = (
+            tr("It starts after the jobs before it.") if is_waiting else tr("The engine starts; the run appears soon.")
+        )
+        self._desk.session.notify("info", told)
 
     def _ended(self, job: Job) -> None:
         self._speeds.clear()

@@ -224,7 +224,8 @@ def mask_of(
     """
     if of == "union":
         masks_HRC = attention_mask(maps_HRC, keep)
-        return np.stack([without_specks(mask_RC, smallest) for mask_RC in masks_HRC]).any(axis=0)
+        union_RC: NDArray[np.bool_] = np.stack([without_specks(one_RC, smallest) for one_RC in masks_HRC]).any(axis=0)
+        return union_RC
     map_RC = maps_HRC.mean(axis=0) if of == "mean" else maps_HRC[of]
     return without_specks(attention_mask(map_RC[None], keep)[0], smallest)
 

@@ -10,13 +10,12 @@ costs only that layer; zooming draws from the nearest of some halved copies, and
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal
 
 from PySide6.QtCore import (
     QEvent,
     QObject,
     QPointF,
-    QRect,
     QRectF,
     QSize,
     Qt,
@@ -37,21 +36,19 @@ from PySide6.QtGui import (
     QPen,
     QPixmap,
     QResizeEvent,
-    QTransform,
     QWheelEvent,
 )
 from PySide6.QtWidgets import QApplication, QWidget
 
 from dinoviz import theme
-from dinoviz.overlays import covered, patch_at
+from dinoviz.overlays import patch_at
+from dinoviz.picture_layers import Frame, Layer, Pyramid, draw_layer, draw_part, patch_box, stroke_rect
 from dinoviz.watching import follow
 from dinoviz.words import tr
 from engine.questions import Lattice
 
 Tool = Literal["none", "pointer", "box", "brush"]
 
-LEAST_PX = 600
-"""Shorter side below which no further halved copy of a picture is made."""
 WHEEL_STEP = 1.2
 """One notch of the wheel; pictures in Lightroom and maps in browsers go by about as much."""
 NOTCH = 120
@@ -74,10 +71,6 @@ FADED = 0.35
 LEAST_RADIUS_PX, MOST_RADIUS_PX = 2.0, 200.0
 """Of a brush, on the screen."""
 RADIUS_STEP = 1.25
-STILL_PX = 1200
-"""Longer side from which on lines are drawn thicker in a picture that is saved, as it will be looked at as a whole."""
-POINT_PX, STRONG_POINT_PX = 4.5, 7.0
-"""Radius of a point, and of the one under the mouse."""
 
 
 class Zoom(QObject):
@@ -108,76 +101,6 @@ class Zoom(QObject):
         self.look(1.0, 0.5, 0.5)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pyramid:
-    """A picture and halved copies of it, largest first. ``size`` is height and width of the upright original.
-
-    The first copy may be smaller than the original, as where a thumbnail stands in until the picture is read.
-    """
-
-    levels: tuple[QImage, ...]
-    size: tuple[int, int]
-
-    @classmethod
-    def of(cls, image: QImage, size: tuple[int, int] | None = None) -> Self:
-        """Make the copies; 50 ms at 12 megapixels, so that large ones are made beside the window's thread."""
-        levels = [image.convertToFormat(QImage.Format.Format_RGB32)]
-        while min(levels[-1].width(), levels[-1].height()) > LEAST_PX:
-            half = QSize(levels[-1].width() // 2, levels[-1].height() // 2)
-            smooth = Qt.TransformationMode.SmoothTransformation
-            levels.append(levels[-1].scaled(half, Qt.AspectRatioMode.IgnoreAspectRatio, smooth))
-        return cls(tuple(levels), size or (image.height(), image.width()))
-
-    def level(self, width_px: float) -> QImage:
-        """Return the smallest copy that is no narrower than what it is drawn as."""
-        fitting = [level for level in self.levels if level.width() >= width_px]
-        return fitting[-1] if fitting else self.levels[0]
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class ImageLayer:
-    """An image over a part of the picture, ``area``, in its pixels; blurred between its pixels, or in squares."""
-
-    image: QImage
-    area: QRectF
-    is_smooth: bool = True
-    fades: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class OutlineLayer:
-    """Closed lines over a part of the picture: ``cells`` of the path's units, width and height, fill ``area``."""
-
-    path: QPainterPath
-    area: QRectF
-    cells: tuple[int, int]
-    colour: QColor
-    width_px: float = 1.6
-    fades: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class PointsLayer:
-    """Places in the picture's pixels, each with its colour; ``strong`` is the one under the mouse."""
-
-    points: Sequence[QPointF]
-    colours: Sequence[QColor]
-    strong: int | None = None
-    fades: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class BoxesLayer:
-    """Boxes in the picture's pixels."""
-
-    boxes: Sequence[QRectF]
-    colour: QColor
-    fades: bool = False
-
-
-Layer = ImageLayer | OutlineLayer | PointsLayer | BoxesLayer
-
-
 @dataclass(slots=True)
 class _Held:
     """What the mouse is doing between press and release. ``at`` is a place of the canvas."""
@@ -188,85 +111,6 @@ class _Held:
     edges: tuple[bool, bool, bool, bool] = (False, False, False, False)
     is_adding: bool = True
     box: QRectF = field(default_factory=QRectF)
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Where a picture lies on what is drawn on: ``target`` is all of it, ``window`` the part that can be seen.
-
-    ``pen`` is how many times thicker lines are than on a screen.
-    """
-
-    target: QRectF
-    scale: float
-    window: QRect
-    pen: float = 1.0
-
-    def place(self, place: QPointF) -> QPointF:
-        """Return where a place in picture pixels lies."""
-        return QPointF(self.target.left() + place.x() * self.scale, self.target.top() + place.y() * self.scale)
-
-    def rect(self, area: QRectF) -> QRectF:
-        """Return where an area in picture pixels lies."""
-        corner = self.place(area.topLeft())
-        return QRectF(corner.x(), corner.y(), area.width() * self.scale, area.height() * self.scale)
-
-
-def draw_layer(painter: QPainter, layer: Layer, frame: Frame) -> None:
-    """Draw a layer over a picture that lies in a frame."""
-    match layer:
-        case ImageLayer(image=image, area=area, is_smooth=is_smooth):
-            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, is_smooth)
-            _draw_part(painter, image, frame.rect(area), frame.window)
-        case OutlineLayer():
-            _draw_outline(painter, layer, frame)
-        case PointsLayer(points=points, colours=colours, strong=strong):
-            for number, (point, colour) in enumerate(zip(points, colours, strict=True)):
-                _draw_point(painter, frame.place(point), colour, frame.pen, is_strong=number == strong)
-        case BoxesLayer(boxes=boxes, colour=colour):
-            for box in boxes:
-                _stroke_rect(painter, frame.rect(box), colour, 2 * frame.pen)
-
-
-def _draw_outline(painter: QPainter, layer: OutlineLayer, frame: Frame) -> None:
-    """Draw lines of one width at any zoom: a dark one under a bright one is seen on any ground."""
-    area, (wide, high) = frame.rect(layer.area), layer.cells
-    path = QTransform(area.width() / wide, 0, 0, area.height() / high, area.left(), area.top()).map(layer.path)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setBrush(Qt.BrushStyle.NoBrush)
-    for colour, width in ((QColor(0, 0, 0, 150), layer.width_px + 1.6), (layer.colour, layer.width_px)):
-        painter.setPen(QPen(colour, width * frame.pen, Qt.PenStyle.SolidLine, Qt.PenCapStyle.SquareCap, _MITRE))
-        painter.drawPath(path)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing, on=False)
-
-
-def still(picture: Pyramid, layers: Sequence[Layer], *, is_clear: bool = False) -> QImage:
-    """Return a picture with its layers at the size of the original; may be called in any thread.
-
-    Args:
-        picture: what lies below.
-        layers: over it, the last above.
-        is_clear: leave the picture itself out: the layers on clear ground.
-    """
-    height, width = picture.size
-    made = QImage(width, height, QImage.Format.Format_ARGB32_Premultiplied)
-    made.fill(Qt.GlobalColor.transparent)
-    frame = Frame(QRectF(0, 0, width, height), 1.0, QRect(0, 0, width, height), max(1.0, max(width, height) / STILL_PX))
-    painter = QPainter(made)
-    if not is_clear:
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        _draw_part(painter, picture.levels[0], frame.target, frame.window)
-    for layer in layers:
-        draw_layer(painter, layer, frame)
-    painter.end()
-    return made
-
-
-def patch_box(lattice: Lattice, patch: tuple[int, int]) -> QRectF:
-    """Return a patch, row and column, in picture pixels."""
-    area = covered(lattice)
-    high, wide = area.height() / lattice.rows, area.width() / lattice.cols
-    return QRectF(patch[1] * wide, patch[0] * high, wide, high)
 
 
 class PictureCanvas(QWidget):
@@ -464,6 +308,7 @@ class PictureCanvas(QWidget):
     # Painting
 
     def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the picture, its layers and the tool in hand."""
         painter = QPainter(self)
         self._draw_base(painter)
         if self._picture is None:
@@ -502,7 +347,7 @@ class PictureCanvas(QWidget):
         target, device = self.target(), self.scale() * self.devicePixelRatioF()
         image = self._picture.level(target.width() * self.devicePixelRatioF())
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, device < CRISP_SCALE)
-        _draw_part(painter, image, target, self.rect())
+        draw_part(painter, image, target, self.rect())
 
     def _draw_message(self, painter: QPainter) -> None:
         painter.setPen(theme.colours().muted)
@@ -512,9 +357,9 @@ class PictureCanvas(QWidget):
 
     def _draw_tool(self, painter: QPainter) -> None:
         if self._pinned is not None:
-            _stroke_rect(painter, self.patch_rect(self._pinned), QColor("#FFFFFF"), 2)
+            stroke_rect(painter, self.patch_rect(self._pinned), QColor("#FFFFFF"), 2)
         if self._tool == "pointer" and self._hovered is not None and self._hovered != self._pinned:
-            _stroke_rect(painter, self.patch_rect(self._hovered), QColor(255, 255, 255, 220), 1.2)
+            stroke_rect(painter, self.patch_rect(self._hovered), QColor(255, 255, 255, 220), 1.2)
         if not self.box.isNull():
             self._draw_box(painter)
         if self._tool == "brush" and self._mouse is not None:
@@ -527,7 +372,7 @@ class PictureCanvas(QWidget):
         inside = QPainterPath()
         inside.addRect(box)
         painter.fillPath(around - inside, QColor(0, 0, 0, 110))
-        _stroke_rect(painter, box, QColor("#FFFFFF"), 1.6)
+        stroke_rect(painter, box, QColor("#FFFFFF"), 1.6)
         painter.setPen(QPen(QColor("#FFFFFF"), 1))
         painter.setBrush(accent)
         middle = box.center()
@@ -565,6 +410,7 @@ class PictureCanvas(QWidget):
     # Mouse and keys
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Begin what the tool does, or a pan."""
         if self._picture is None:
             return
         at = event.position()
@@ -627,6 +473,7 @@ class PictureCanvas(QWidget):
         return QPointF(min(max(place.x(), 0.0), float(width)), min(max(place.y(), 0.0), float(height)))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Go on with it, or tell the patch under the mouse."""
         at = event.position()
         self._mouse = at
         held = self._held
@@ -663,6 +510,7 @@ class PictureCanvas(QWidget):
         self.update()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """End it."""
         held, self._held = self._held, None
         if held is None:
             return
@@ -681,6 +529,7 @@ class PictureCanvas(QWidget):
         self.update()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Show a pixel for a pixel there, or all of the picture again."""
         if self._tool in ("brush", "box"):
             self.mousePressEvent(event)
         elif self.view.times > 1:
@@ -689,6 +538,7 @@ class PictureCanvas(QWidget):
             self.show_actual_size(event.position())
 
     def wheelEvent(self, event: QWheelEvent) -> None:
+        """Zoom; with Shift change the size of the brush."""
         notches = event.angleDelta().y() / NOTCH or event.angleDelta().x() / NOTCH
         if self._tool == "brush" and event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
             self._set_radius(self.radius_px * RADIUS_STEP**notches)
@@ -701,6 +551,7 @@ class PictureCanvas(QWidget):
         self.update()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Zoom, pan, go from patch to patch, change the brush."""
         middle = QPointF(self.rect().center())
         modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
         step = _STEPS.get(Qt.Key(event.key()))
@@ -734,6 +585,7 @@ class PictureCanvas(QWidget):
                 super().keyPressEvent(event)
 
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        """Let the picture go."""
         if event.key() == Qt.Key.Key_Space and not event.isAutoRepeat():
             self._is_space_down = False
             self._set_cursor()
@@ -805,6 +657,7 @@ class PictureCanvas(QWidget):
         return shape.SizeAllCursor if self.frame().rect(self.box).contains(self._mouse) else shape.CrossCursor
 
     def leaveEvent(self, event: QEvent) -> None:
+        """Tell that the mouse is gone."""
         self._mouse = None
         if self._hovered is not None:
             self._hovered = None
@@ -812,25 +665,29 @@ class PictureCanvas(QWidget):
         self.update()
 
     def enterEvent(self, event: QEnterEvent) -> None:
+        """Show the cursor of the tool."""
         self._set_cursor()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
+        """Tell that something else is seen."""
         self.shown.emit()
 
     def focusInEvent(self, event: QFocusEvent) -> None:
+        """Show the focus where keys brought it."""
         by_key = (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason, Qt.FocusReason.ShortcutFocusReason)
         self._shows_focus = event.reason() in by_key
         self.update()
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Forget keys that were held."""
         self._is_space_down = self._shows_focus = False
         self.update()
 
     def sizeHint(self) -> QSize:
+        """Return what is comfortable."""
         return QSize(800, 600)
 
 
-_MITRE = Qt.PenJoinStyle.MiterJoin
 _STEPS: dict[Qt.Key, tuple[int, int]] = {
     Qt.Key.Key_Left: (-1, 0),
     Qt.Key.Key_Right: (1, 0),
@@ -844,43 +701,3 @@ def _placed(room: float, length: float, share: float) -> float:
     if length <= room:
         return (room - length) / 2
     return min(0.0, max(room - length, room / 2 - share * length))
-
-
-def _draw_part(painter: QPainter, image: QImage, target: QRectF, window: QRect) -> None:
-    """Draw what a window shows of an image that lies over ``target``, a little more so that blurring has its rims."""
-    if target.isEmpty() or image.isNull():
-        return
-    seen = target & QRectF(window)
-    across, down = image.width() / target.width(), image.height() / target.height()
-    source = QRectF(
-        (seen.left() - target.left()) * across,
-        (seen.top() - target.top()) * down,
-        seen.width() * across,
-        seen.height() * down,
-    )
-    whole = source.adjusted(-2, -2, 2, 2).toAlignedRect() & image.rect()
-    drawn = QRectF(
-        target.left() + whole.left() / across,
-        target.top() + whole.top() / down,
-        whole.width() / across,
-        whole.height() / down,
-    )
-    painter.drawImage(drawn, image, QRectF(whole))
-
-
-def _stroke_rect(painter: QPainter, rect: QRectF, colour: QColor, width: float) -> None:
-    """Draw a frame that is seen on bright and on dark ground."""
-    painter.setBrush(Qt.BrushStyle.NoBrush)
-    painter.setPen(QPen(QColor(0, 0, 0, 170), width + 1.6, Qt.PenStyle.SolidLine, Qt.PenCapStyle.SquareCap, _MITRE))
-    painter.drawRect(rect)
-    painter.setPen(QPen(colour, width, Qt.PenStyle.SolidLine, Qt.PenCapStyle.SquareCap, _MITRE))
-    painter.drawRect(rect)
-
-
-def _draw_point(painter: QPainter, at: QPointF, colour: QColor, pen: float, *, is_strong: bool) -> None:
-    radius = pen * (STRONG_POINT_PX if is_strong else POINT_PX)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setPen(QPen(QColor(255, 255, 255), 1.4 * pen))
-    painter.setBrush(colour)
-    painter.drawEllipse(at, radius, radius)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing, on=False)

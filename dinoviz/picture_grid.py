@@ -766,6 +766,8 @@ class PictureGrid(QAbstractScrollArea):
             self._select(self._ids[[position]], "toggle")
         elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and position is not None:
             self.activated.emit(int(self._ids[position]))
+        elif event.key() == Qt.Key.Key_Escape and len(self._session.state.selected):
+            self._select(self._ids[:0], "replace")
         else:
             event.ignore()
 

@@ -56,16 +56,19 @@ class ProbesStrip(QWidget):
         self.slider.valueChanged.connect(self._scrubbed)
         self._when = label("", "muted")
         self._when.setFont(theme.font("number"))
-        self._when.setMinimumWidth(168)
         self._timer = QTimer(self)
         self._timer.setInterval(FRAME_MS)
         self._timer.timeout.connect(self._next_frame)
         bar = QHBoxLayout()
         bar.setSpacing(theme.SPACE)
-        for part in (self.kind, self.divide, self.play):
+        for part in (self.kind, self.divide):
             bar.addWidget(part)
-        bar.addWidget(self.slider, 1)
+        bar.addStretch()
         bar.addWidget(self._when)
+        scrubber = QHBoxLayout()
+        scrubber.setSpacing(theme.SPACE)
+        scrubber.addWidget(self.play)
+        scrubber.addWidget(self.slider, 1)
         inside = QWidget()
         inside.setProperty("kind", "plain")
         self._columns = QHBoxLayout(inside)
@@ -89,6 +92,7 @@ class ProbesStrip(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(theme.SPACE)
         column.addLayout(bar)
+        column.addLayout(scrubber)
         column.addWidget(self._area, 1)
         column.addWidget(self._nothing, 1)
         self.show_films((), {})
@@ -160,7 +164,8 @@ class ProbesStrip(QWidget):
         steps, scores = log.series("knn")
         seen = scores[steps <= step]
         knn = tr(" · k-NN {share} %", share=f"{100 * seen[-1]:.0f}") if len(seen) else ""
-        return tr("step {step} of {steps}{knn}", step=step, steps=log.plan.steps, knn=knn)
+        told = tr("step {step} of {steps}{knn}", step=step, steps=log.plan.steps, knn=knn)
+        return tr("left: step {first} · right: {told}", first=film.steps[0], told=told) if self._has_divider else told
 
     def _scrubbed(self, _value: int) -> None:
         self.draw()

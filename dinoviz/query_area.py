@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QGuiApplication, QImage
@@ -15,7 +16,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFrame, QHBoxLa
 from dinoviz import theme
 from dinoviz.controls import Hint, Line, Segmented, clear, label
 from dinoviz.desk import Desk
-from dinoviz.find_queries import COUNTS, Asked, Picture, asked_of, asking, name_of, of_files
+from dinoviz.find_queries import COUNTS, Asked, Box, Picture, asked_of, asking, name_of, of_files
 from dinoviz.flow import Flow
 from dinoviz.large_pictures import read_pyramid
 from dinoviz.picture_canvas import PictureCanvas
@@ -146,7 +147,7 @@ class QueryArea(QFrame):
 
     # What the person does
 
-    def _choose(self, **settings: object) -> None:
+    def _choose(self, **settings: Any) -> None:
         self._session.choose(find=replace(self._session.state.choices.find, **settings))
 
     def ask(self, asked: Asked) -> None:
@@ -156,6 +157,15 @@ class QueryArea(QFrame):
     def asked(self) -> Asked:
         """Return what is looked for."""
         return asked_of(self._session.state.choices.find).known(self._session.state.table)
+
+    def box_share(self) -> Box | None:
+        """Return the part that is looked for, as shares of its picture; None for none, or while that is not read."""
+        asked, picture = self.asked(), self._canvas.picture
+        if asked.box is None or picture is None:
+            return None
+        height, width = picture.size
+        top, left, bottom, right = asked.box
+        return top / height, left / width, bottom / height, right / width
 
     def _choose_how(self, how: str) -> None:
         self.ask(replace(self.asked(), how=how))  # type: ignore[arg-type]
@@ -309,6 +319,7 @@ class QueryArea(QFrame):
             else tr("Only what the filter shows")
         )
         self._among.setText(text)
+        self._among.setAccessibleName(text)
         self._among.setEnabled(state.query.is_filter or state.choices.find.is_among_shown)
 
     def sizeHint(self) -> QSize:

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.protocol import Measured, Noticed
+from dinoviz.words import tr
+from engine.protocol import Finished, Made, Measured, Message, Noticed
 from engine.recipes import Plan
 from engine.run_files import EventReader, plan_of
 from engine.training.health import Health
@@ -30,20 +31,14 @@ AT_ONCE = 200
 
 @dataclass(slots=True)
 class _Column:
-    steps: array = field(default_factory=lambda: array("d"))
-    values: array = field(default_factory=lambda: array("d"))
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What came since the last reading: how many measurements, and sentences."""
-
-    measured: int
-    notices: tuple[Noticed, ...]
+    steps: "array[float]" = field(default_factory=lambda: array("d"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
 
 
 class RunLog:
     """What a run told so far; one thread may read on while another draws.
+
+    ``version`` grows with every measurement that was read; ``lines`` is what it said, and how good it became, in words.
 
     Args:
         run: its folder.
@@ -54,36 +49,37 @@ class RunLog:
         self.run = run
         self.number = number
         self.plan: Plan = plan_of(run)
-        self.notices: list[Noticed] = []
+        self.lines: list[str] = []
         self.step = 0
+        self.version = 0
         self._columns: dict[str, _Column] = {}
         self._reader = EventReader(run)
         self._lock = threading.Lock()
 
-    def read_on(self) -> News:
-        """Read what came since; not in the thread that draws."""
+    def read_on(self) -> int:
+        """Read what came since, and return how many measurements; not in the thread that draws."""
         messages, is_new = self._reader.read()
         if is_new:
             with self._lock:
                 self._columns.clear()
-                self.notices.clear()
+                self.lines.clear()
                 self.step = 0
-        notices = tuple(message for message in messages if isinstance(message, Noticed))
-        self.notices += notices
+        self.lines += [line for message in messages if (line := _line(message))]
         measured = [message for message in messages if isinstance(message, Measured)]
         for first in range(0, len(measured), AT_ONCE):
             with self._lock:
                 for message in measured[first : first + AT_ONCE]:
                     self._take(message)
-        return News(len(measured), notices)
+        return len(measured)
 
     def read_all(self) -> "RunLog":
         """Read to the end of what there is."""
-        while self.read_on().measured:
+        while self.read_on():
             pass
         return self
 
     def _take(self, message: Measured) -> None:
+        self.version += 1
         self.step = message.step
         for name, value in message.values.items():
             column = self._columns.setdefault(name, _Column())
@@ -150,6 +146,34 @@ class RunLog:
             return []
         found = Health(self.plan.dino.prototypes).look(self.step, values)
         return [(notice.text, notice.hint) for notice in found]
+
+
+def _line(message: Message) -> str:
+    """Return a message as a line of the log, empty where it is a number of a curve alone."""
+    match message:
+        case Noticed():
+            return f"{message.text} {message.hint}".strip()
+        case Measured(values={"knn": float(accuracy)}):
+            return tr("step {step}: k-NN accuracy {share} %", step=message.step, share=f"{100 * accuracy:.1f}")
+        case Made():
+            return tr("made {what}: {path}", what=message.what, path=message.path)
+        case Finished():
+            return tr("stopped, with a checkpoint") if message.stopped else tr("finished")
+    return ""
+
+
+def condensed(x_N: Floats, y_N: Floats, most: int) -> tuple[Floats, Floats, int]:
+    """Return means of neighbouring values so that there are at most ``most``, and how many became one each time."""
+    each = -(-len(x_N) // most)
+    if each <= 1:
+        return x_N, y_N, 1
+    whole = len(x_N) // each * each
+    parts_Pk = y_N[:whole].reshape(-1, each)
+    is_gap_Pk = np.isnan(parts_Pk)
+    n_P = each - is_gap_Pk.sum(axis=1)
+    sums_P = np.where(is_gap_Pk, 0.0, parts_Pk).sum(axis=1)
+    means_P = np.where(n_P > 0, sums_P / np.maximum(n_P, 1), np.nan)
+    return x_N[:whole].reshape(-1, each).mean(axis=1), means_P, each
 
 
 def smoothed(values_N: Floats, over: int) -> Floats:

@@ -25,6 +25,7 @@ from dinoviz import run_plan, theme
 from dinoviz.controls import IconButton, Segmented, button, label
 from dinoviz.curves import CurvesPanel
 from dinoviz.desk import Desk
+from dinoviz.flow import Flow
 from dinoviz.jobs import Job
 from dinoviz.probe_film import ProbeFilm
 from dinoviz.probes_strip import ProbesStrip
@@ -33,6 +34,7 @@ from dinoviz.run_log import RunLog
 from dinoviz.runs_list import PER_MILLE, STATE_KIND, progress_in_words, state_in_words
 from dinoviz.words import time_in_words, tr
 from engine.recipes import SECTIONS
+from engine.training.health import FIRST_STEP
 
 TABS = ("curves", "pictures", "settings", "log")
 
@@ -66,6 +68,7 @@ class RunPage(QWidget):
         self._desk = desk
         self._do = do
         self._settings_of: Path | None = None
+        self._failure: list[tuple[str, str]] = []
         self.curves = CurvesPanel(
             lambda axis: self._choose(axis=axis), lambda smoothing: self._choose(smoothing=smoothing)
         )
@@ -92,6 +95,14 @@ class RunPage(QWidget):
             lambda tab: self._choose(tab=tab),
             tr("Parts of the page"),
         )
+        self._healthy = label(tr("No sign of collapse"), "good")
+        self._healthy.setMinimumHeight(self.tabs.sizeHint().height())
+        self._healthy.setToolTip(
+            tr(
+                "The teacher tells pictures apart, uses many prototypes, and features point in many directions. "
+                "Whether they are useful is for k-NN and your eyes."
+            )
+        )
         self._stack = QStackedWidget()
         for part in (self.curves, self.probes, self.settings, self.log):
             self._stack.addWidget(part)
@@ -102,11 +113,11 @@ class RunPage(QWidget):
         column.addLayout(self._progress())
         column.addWidget(self._diagnosis())
         column.addSpacing(theme.SPACE_S)
-        row = QHBoxLayout()
-        row.addWidget(self.tabs)
-        row.addStretch()
-        row.addWidget(self.curves.bar)
-        column.addLayout(row)
+        bars = QWidget()
+        row = Flow(bars, theme.SPACE_L)
+        for part in (self.tabs, self.curves.bar, self._healthy):
+            row.addWidget(part)
+        column.addWidget(bars)
         column.addWidget(self._stack, 1)
 
     def _choose(self, **changes: object) -> None:
@@ -119,6 +130,7 @@ class RunPage(QWidget):
         self._about.setAccessibleName(tr("Name of the run"))
         self._about.setToolTip(tr("Click to call it something else"))
         self._about.setMaximumWidth(320)
+        self._about.setMinimumWidth(96)
         self._about.editingFinished.connect(self._renamed)
         self._state = label("", "small")
         self.stop = button(tr("Stop"), self._do.stop, icon="stop", tip=tr("Ends with a checkpoint; go on any time"))
@@ -186,6 +198,10 @@ class RunPage(QWidget):
         words.setSpacing(2)
         words.addWidget(self._ailment)
         words.addWidget(self._remedy)
+        again = button(
+            tr("Try other settings"), self._do.again, kind="link", tip=tr("Prepare a new run that begins with these")
+        )
+        words.addWidget(again, 0, Qt.AlignmentFlag.AlignLeft)
         row.addWidget(self._ailment_icon, 0, Qt.AlignmentFlag.AlignTop)
         row.addLayout(words, 1)
         self._card = card
@@ -194,12 +210,13 @@ class RunPage(QWidget):
 
     # Drawing.
 
-    def show_run(self, info: RunInfo, job: Job | None, is_used: bool) -> None:
+    def show_run(self, info: RunInfo, job: Job | None, failure: Job | None, *, is_used: bool) -> None:
         """Show how a run is.
 
         Args:
             info: the run.
             job: of this window that trains it, None where another process does, or nobody.
+            failure: the newest job of this window that could not go on with it.
             is_used: the window looks through its backbone.
         """
         self._title.setText(tr("Run {number}", number=info.number))
@@ -218,6 +235,8 @@ class RunPage(QWidget):
         self.use.setEnabled(info.has_weights and not is_used)
         self.use.setText(tr("In use") if is_used else tr("Use this backbone"))
         self.embed.setEnabled(info.has_weights)
+        is_told = failure is not None and info.state == "failed"
+        self._failure = [(failure.error, failure.hint)] if failure is not None and is_told else []
         self._bar.setValue(round(PER_MILLE * info.share))
         self._bar.setVisible(info.state != "finished")
         self._far.setText(_far_in_words(info, job))
@@ -253,12 +272,14 @@ class RunPage(QWidget):
         self.curves.bar.setVisible(self._stack.currentWidget() is self.curves)
 
     def _show_diagnosis(self, log: RunLog) -> None:
-        found = log.diagnosis()
+        found = [*self._failure, *log.diagnosis()]
         self._card.setVisible(bool(found))
+        self._healthy.setVisible(not found and log.step >= FIRST_STEP)
         if found:
             self._ailment_icon.setPixmap(theme.icon("warning", "warning").pixmap(theme.ICON_PX, theme.ICON_PX))
-            self._ailment.setText("\n".join(text for text, _ in found))
-            self._remedy.setText("\n".join(dict.fromkeys(hint for _, hint in found)))
+            self._ailment.setText("\n".join(text[:1].upper() + text[1:] for text, _ in found))
+            hints = dict.fromkeys(run_plan.as_the_form_says(hint) for _, hint in found)
+            self._remedy.setText("\n".join(hints))
 
     def _show_settings(self, log: RunLog) -> None:
         self.settings.clear()
@@ -277,7 +298,7 @@ class RunPage(QWidget):
             self.settings.setColumnWidth(column, width)
 
     def _show_log(self, log: RunLog) -> None:
-        text = "\n".join(f"{notice.text} {notice.hint}".strip() for notice in log.notices)
+        text = "\n".join(log.lines)
         if text != self.log.toPlainText():
             self.log.setPlainText(text)
 

@@ -191,10 +191,10 @@ def prepared(texts: Texts, ground: Ground) -> Prepared:
         except BadRecipe as refusal:
             name = _field_meant(refusal.message, recipe)
             if name:  # the rest is settled without it, so that one wrong field does not empty the others
-                problems[name] = _in_words(refusal)
+                problems[name] = as_the_form_says(str(refusal))
                 recipe = without(recipe, name)
             else:
-                problem = _in_words(refusal)
+                problem = as_the_form_says(str(refusal))
     took = estimate(plan, cores=machine.cores, earlier=ground.speed_of(plan)) if plan else None
     return Prepared(recipe=recipe, plan=plan, problems=problems, problem=problem, took=took)
 
@@ -247,18 +247,22 @@ def _start(recipe: Recipe, ground: Ground) -> tuple[Shape | None, str]:
 
 def _field_meant(message: str, recipe: Recipe) -> str:
     """Return the field that a refusal is about: the first that it names, or whose asked value it quotes."""
-    for word in re.findall(r"[a-z_]+", message):
+    named: list[str] = re.findall(r"[a-z_]+", message)
+    for word in named:
         if word in FIELDS and word in recipe.asked:
             return word
     quoted = re.findall(r"'([^']*)'", message)
     return next((name for name, value in recipe.asked.items() if str(value) in quoted), "")
 
 
-def _in_words(refusal: BadRecipe) -> str:
-    """Return a refusal with the fields it names as the form names them."""
-    return re.sub(
-        r"[a-z]+(?:_[a-z]+)+", lambda found: label_of(found[0]) if found[0] in FIELDS else found[0], str(refusal)
-    )
+def as_the_form_says(text: str) -> str:
+    """Return a sentence of the engine with the fields it names as the form names them."""
+
+    def named(found: re.Match[str]) -> str:
+        name = found[0].lstrip("-").replace("-", "_")
+        return f"'{label_of(name)}'" if name in FIELDS else found[0]
+
+    return re.sub(r"--[a-z]+(?:-[a-z]+)*|[a-z]+(?:_[a-z]+)+|\bkoleo\b", named, text)
 
 
 def without(recipe: Recipe, name: str) -> Recipe:

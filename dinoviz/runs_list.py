@@ -76,6 +76,9 @@ class RunCard(QFrame):
             "chart-line", tr("Compare: draw its curves over those of the run you look at"),
             lambda: on_compare(number), checkable=True,
         )  # fmt: skip
+        keep = self.compare.sizePolicy()
+        keep.setRetainSizeWhenHidden(True)
+        self.compare.setSizePolicy(keep)
         top = QHBoxLayout()
         top.addWidget(self._name)
         top.addWidget(self._state)

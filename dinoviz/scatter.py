@@ -9,7 +9,7 @@ Letters after a name are its axes: N pictures · K colours · 2 the plane, x bef
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,6 @@ from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, QSizeF, Qt, Q
 from PySide6.QtGui import (
     QColor,
     QFocusEvent,
-    QFontMetricsF,
     QImage,
     QKeyEvent,
     QMouseEvent,
@@ -33,9 +32,22 @@ from PySide6.QtGui import (
     QResizeEvent,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtWidgets import QGestureEvent, QPinchGesture, QSizePolicy, QWidget
 
 from dinoviz import theme
+from dinoviz.scatter_paint import (
+    Place,
+    density_colours,
+    filled,
+    image_of,
+    laid_out_names,
+    name_pixmap,
+    packed,
+    paint_name,
+    pixels_of,
+    rgb,
+)
+from dinoviz.scatter_thumbnails import ThumbnailLayout, When
 from dinoviz.splat import (
     CHOSEN,
     FAINT,
@@ -45,19 +57,18 @@ from dinoviz.splat import (
     Looks,
     Scene,
     View,
+    between,
     count_in_view,
     density,
     draw,
     inside,
     nearest,
-    standing_for,
 )
 from dinoviz.watching import follow
 from dinoviz.words import tr
 
 Tool = Literal["pan", "lasso", "rectangle", "brush"]
 How = Literal["replace", "add", "subtract", "toggle"]
-Thumbnails = Literal["near", "always", "never"]
 Picture = Callable[[int, int], QImage | None]
 """Gives the picture of a number with a longest side in device pixels, None while it is not there yet."""
 
@@ -81,38 +92,17 @@ BASE_PX, BASE_FADE, BASE_RANGE_PX = 15.0, 0.15, (1.8, 7.0)
 """Diameter of one point of n: ``BASE_PX / n**BASE_FADE``: 4.4 px of 3,781, 2.7 of 100,000, 1.9 of a million."""
 GROWTH, LARGEST_PX = 0.3, 14.0  # a point's diameter grows with this power of the zoom, up to this
 
-THUMBNAIL_PX = (32, 40, 48, 64, 80, 96, 128, 160, 200)
-THUMBNAIL_FILL = 1.1  # of the mean distance of points in view: some are left out then, and shown as points
-THUMBNAIL_CELL = 1.12  # of a thumbnail's side: least room for each
-MOST_THUMBNAILS = 300
-MOST_OF_THEM = 0.6  # of the points in view that are shown as thumbnails where there are few; else smaller ones are
-SAME_ZOOM = 0.1  # natural logarithm of the change of zoom below which thumbnails stay as large as they are
-NEAR_PX = 40.0  # mean distance of points in view from which thumbnails are shown
 
 DENSITY_BIN_PX = 2
 DENSITY_BLUR_PX, DENSITY_FADE, DENSITY_BLUR_RANGE_PX = 56.0, 1 / 6, (5.0, 18.0)
 """Smoothing of a density of n points in view: ``DENSITY_BLUR_PX / n**DENSITY_FADE``; the exponent is that of Scott 1992
 for two dimensions."""
-DENSITY_LEVELS = 9  # bands between contours
-DENSITY_FLOOR = 0.35  # of the mean of where there is anything: less is not told from nothing
 POINTS_OVER_DENSITY = 20_000  # in view, fewer of which are drawn over the density
-SOFT = 0.4  # of its colour that a density keeps below points
 
 FAINT_MIX, DIMMED_MIX = 0.18, 0.42
 """Share of grey in points outside the filter, and of the point's own colour where others are chosen; the rest is the
 ground."""
 RIM_MIX = 0.6  # of the colour of text in the rim of a chosen point
-NAME_MARGIN_PX = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A name on the map: where, in the unit square, and how many points it is of."""
-
-    text: str
-    x: float
-    y: float
-    weight: int
 
 
 class ScatterCanvas(QWidget):
@@ -136,8 +126,6 @@ class ScatterCanvas(QWidget):
         self.picture: Picture = lambda _number, _side: None
         self.caption: Callable[[int], str] = lambda _number: ""
         """What is written below the picture of a number."""
-        self.thumbnail_px = 0
-        """Side of thumbnails; 0 for what the room allows."""
         self.margin = MARGIN
         self.is_animated = is_animated
         self.frame_ms = 0.0
@@ -158,10 +146,11 @@ class ScatterCanvas(QWidget):
         self._has_focus_ring = False
         self._is_slow = False
         self._is_dense, self._has_contours = False, True
-        self._thumbnails: Thumbnails = "near"
+        self.thumbnails = ThumbnailLayout()
         self._size_factor = 1.0
         self._view = self._from = self._target = View()
         self._is_fitted = True
+        self._fit_scale = 1.0
         self._tool: Tool = "pan"
         self._brush_px = BRUSH_PX
         self._pressed: QPointF | None = None
@@ -174,9 +163,6 @@ class ScatterCanvas(QWidget):
         self._pixels: NDArray[np.uint32] | None = None  # the memory of the image
         self._image_part = QRectF()
         self._names: dict[str, QPixmap] = {}
-        self._laid_out: list[tuple[int, QRectF]] = []
-        self._shown_as_picture: dict[int, QRectF] = {}
-        self._side_for = (1.0, 0)
         self._morph: tuple[NDArray[np.float32], NDArray[np.float32], float] | None = None
         self._glide = QTimer(self, interval=FRAME_MS)
         self._glide.timeout.connect(self._glide_on)
@@ -225,6 +211,7 @@ class ScatterCanvas(QWidget):
             )
             if self.is_animated and before_N2.shape == self._unit_N2.shape and not is_same and cloud.n <= MORPHED_MOST:
                 self._begin_morph(before_N2)
+        self._fit_scale = self._fitting().scale
         if self._is_fitted:
             self._view = self._target = self._fitting()
         self._rebuild()
@@ -238,7 +225,7 @@ class ScatterCanvas(QWidget):
 
     def set_shown(self, is_shown_N: NDArray[np.bool_] | None, *, hides_others: bool = False) -> None:
         """Draw points where it is False faint, or not at all; None shows all."""
-        self._side_for = (1.0, 0)
+        self.thumbnails.forget_side()
         self._is_shown_N = None if is_shown_N is None or is_shown_N.all() else is_shown_N
         self._hides_faint = hides_others
         self._rebuild()
@@ -277,10 +264,11 @@ class ScatterCanvas(QWidget):
         self._is_dense, self._has_contours = is_dense, has_contours
         self._draw_again()
 
-    def set_thumbnails(self, when: Thumbnails) -> None:
+    def set_thumbnails(self, when: When) -> None:
         """Draw pictures in place of points: where there is room for them, everywhere, or never."""
-        self._side_for = (1.0, 0)
-        self._thumbnails = when
+        self.thumbnails.when = when
+        self.thumbnails.boxes = {}
+        self.thumbnails.forget_side()
         self.update()
 
     def set_point_size(self, factor: float) -> None:
@@ -319,7 +307,7 @@ class ScatterCanvas(QWidget):
         low, high = BASE_RANGE_PX
         base = min(high, max(low, BASE_PX / max(n, 1) ** BASE_FADE))
         zoom = max(1.0, self._view.scale / self._fitting().scale)
-        return min(LARGEST_PX, base * self._size_factor * zoom**GROWTH)
+        return float(min(LARGEST_PX, base * self._size_factor * zoom**GROWTH))
 
     def is_on_map(self, number: int) -> bool:
         """Tell whether a picture has a point."""
@@ -327,13 +315,14 @@ class ScatterCanvas(QWidget):
 
     def where(self, number: int) -> QPointF:
         """Return where a point is in the window."""
-        return QPointF(*self._view.to_screen(*map(float, self._unit_N2[number]), self.width(), self.height()))
+        x, y = self._unit_N2[number].tolist()
+        return QPointF(*self._view.to_screen(x, y, self.width(), self.height()))
 
     def number_at(self, at: QPointF, reach_px: float = PICK_PX) -> int:
         """Return the number of the point at a place in the window, -1 for none; only those that are shown."""
         if self._scene is None or self._morph is not None:
             return -1
-        if (thumbnail := self._thumbnail_at(at)) >= 0:
+        if (thumbnail := self.thumbnails.at(at)) >= 0:
             return thumbnail
         x, y = self._view.to_map(at.x(), at.y(), self.width(), self.height())
         reach = max(reach_px, self.diameter / 2 + 2) / self._view.scale
@@ -370,8 +359,8 @@ class ScatterCanvas(QWidget):
         codes = np.zeros(cloud.n, np.uint8) if self._codes_N is None else self._codes_N
         codes_S = codes[cloud.numbers_S]
         c = theme.colours()
-        ground, grey = _rgb(c.canvas), _rgb(c.faint)
-        own_K3 = self._colours_K3.astype(np.float32) if self._codes_N is not None else _rgb(c.accent)[None]
+        ground, grey = rgb(c.canvas), rgb(c.faint)
+        own_K3 = self._colours_K3.astype(np.float32) if self._codes_N is not None else rgb(c.accent)[None]
         table_4K3 = np.empty((4, 256, 3), np.float32)
         table_4K3[:] = ground
         table_4K3[FAINT] = ground + (grey - ground) * FAINT_MIX
@@ -381,7 +370,7 @@ class ScatterCanvas(QWidget):
             table_4K3[PLAIN:, others] = ground + (table_4K3[PLAIN:, others] - ground) * FAINT_MIX
         elif self._is_chosen_N is not None:
             table_4K3[PLAIN] = ground + (table_4K3[PLAIN] - ground) * DIMMED_MIX
-        return Looks(codes_S, _packed(table_4K3), int(_packed((ground + (_rgb(c.text) - ground) * RIM_MIX)[None])[0]))
+        return Looks(codes_S, packed(table_4K3), int(packed((ground + (rgb(c.text) - ground) * RIM_MIX)[None])[0]))
 
     def _retint(self) -> None:
         self._names.clear()
@@ -486,10 +475,13 @@ class ScatterCanvas(QWidget):
         self._draw_again()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Keep the whole map in view where it was."""
+        """Show the same part of the map as before."""
         super().resizeEvent(event)
+        before, self._fit_scale = self._fit_scale, self._fitting().scale
         if self._is_fitted:
             self._view = self._target = self._fitting()
+        else:
+            self._view = self._target = replace(self._target, scale=self._target.scale * self._fit_scale / before)
         self._draw_again()
 
     # Drawing
@@ -585,7 +577,7 @@ class ScatterCanvas(QWidget):
         c = theme.colours()
         painter.setBrush(Qt.BrushStyle.NoBrush)
         for number, colour, width in ((self._hovered, c.text, 1.5), (self._current, c.accent, 2.5)):
-            if not self.is_on_map(number) or self._morph is not None or number in self._shown_as_picture:
+            if not self.is_on_map(number) or self._morph is not None or number in self.thumbnails.boxes:
                 continue
             at, radius = self.where(number), self.diameter / 2 + 3
             painter.setPen(QPen(c.canvas, width + 2))
@@ -610,17 +602,10 @@ class ScatterCanvas(QWidget):
             painter.drawPath(self._outline())
 
     def _paint_names(self, painter: QPainter) -> None:
-        """Write the names of groups where they lie, of more points first, none over another or over a picture."""
-        taken = list(self._shown_as_picture.values())
-        window = QRectF(self.rect())
-        for place in self._places:
-            name = self._name(place.text)
-            width, height = name.width() / name.devicePixelRatio(), name.height() / name.devicePixelRatio()
-            x, y = self._view.to_screen(place.x, place.y, self.width(), self.height())
-            box = QRectF(round(x - width / 2), round(y - height / 2), width, height)
-            if window.contains(box) and not any(box.intersects(other) for other in taken):
-                taken.append(box)
-                painter.drawPixmap(box.topLeft(), name)
+        """Write the names of groups where they lie, none over another or over a picture."""
+        taken = list(self.thumbnails.boxes.values())
+        for place, box in laid_out_names(self._places, self._view, self.size(), taken):
+            painter.drawPixmap(box.topLeft(), self._name(place.text))
 
     def _name(self, text: str) -> QPixmap:
         """Return a name with a halo, drawn once."""
@@ -631,12 +616,13 @@ class ScatterCanvas(QWidget):
     # Thumbnails
 
     def _paint_thumbnails(self, painter: QPainter) -> None:
-        self._lay_out_thumbnails()
+        assert self._scene is not None
+        self.thumbnails.lay_out(self._scene.plain, self._view, (self.width(), self.height()))
         c, ratio = theme.colours(), self.devicePixelRatioF()
-        for number, box in self._laid_out:
+        for number, box in list(self.thumbnails.boxes.items()):
             image = self.picture(number, round(box.width() * ratio))
             if image is None or image.isNull():
-                self._shown_as_picture.pop(number, None)
+                self.thumbnails.boxes.pop(number)
                 continue
             size = QSizeF(image.size()).scaled(box.size(), Qt.AspectRatioMode.KeepAspectRatio)
             frame = QRectF(QPointF(), size)
@@ -663,50 +649,9 @@ class ScatterCanvas(QWidget):
             return theme.colours().accent
         return QColor(*map(int, self._colours_K3[min(int(self._codes_N[number]), len(self._colours_K3) - 1)]))
 
-    def _lay_out_thumbnails(self) -> None:
-        """Decide which pictures are shown in place of their points, and where."""
-        self._laid_out, self._shown_as_picture = [], {}
-        scene = self._scene
-        if scene is None or self._thumbnails == "never":
-            return
-        size = (self.width(), self.height())
-        n = max(1, count_in_view(scene.plain, self._view, size))
-        distance = math.sqrt(size[0] * size[1] / n)
-        if self._thumbnails == "near" and distance < NEAR_PX:
-            return
-        for side in self._sides(distance):
-            # Of cells half as large there are enough to fill the gaps between those that stay apart.
-            places = standing_for(scene.plain, self._view, size, side / 2, 4 * MOST_THUMBNAILS)
-            cloud = scene.plain.cloud
-            xs = (cloud.x_S[places] - np.float32(self._view.x)) * self._view.scale + size[0] / 2
-            ys = (cloud.y_S[places] - np.float32(self._view.y)) * self._view.scale + size[1] / 2
-            kept = apart(xs, ys, side * THUMBNAIL_CELL)[:MOST_THUMBNAILS]
-            if len(kept) >= MOST_OF_THEM * min(len(places), MOST_THUMBNAILS):
-                break
-        self._side_for = (self._view.scale, side)
-        for i in kept:
-            box = QRectF(float(xs[i]) - side / 2, float(ys[i]) - side / 2, side, side)
-            self._laid_out.append((int(cloud.numbers_S[places[i]]), box))
-        self._shown_as_picture = dict(self._laid_out)
-
-    def _sides(self, distance: float) -> list[int]:
-        """Return the sides that thumbnails may have, the best first; while one pans it stays as it is."""
-        if self.thumbnail_px:
-            return [self.thumbnail_px]
-        scale, side = self._side_for
-        if side and abs(math.log(scale / self._view.scale)) < SAME_ZOOM:
-            return [side]
-        if self._thumbnails == "always" and distance < NEAR_PX:
-            return [THUMBNAIL_PX[1]]
-        fitting = [px for px in THUMBNAIL_PX if px <= distance * THUMBNAIL_FILL]
-        return fitting[::-1] or [THUMBNAIL_PX[0]]
-
-    def _thumbnail_at(self, at: QPointF) -> int:
-        return next((number for number, box in self._shown_as_picture.items() if box.contains(at)), -1)
-
     def thumbnails_in_view(self) -> list[int]:
         """Return the numbers that are shown as pictures now."""
-        return [number for number, _ in self._laid_out]
+        return list(self.thumbnails.boxes)
 
     # Mouse, keys, gestures
 
@@ -745,7 +690,8 @@ class ScatterCanvas(QWidget):
         """Select what was drawn around; a press that did not move is a click."""
         if self._pressed is None:
             return
-        at, moved = event.position(), (event.position() - self._pressed).manhattanLength() > CLICK_PX
+        at, pressed = event.position(), self._pressed
+        moved = max((point - pressed).manhattanLength() for point in (at, *self._drawn)) > CLICK_PX
         was_panning, how = self._is_panning, how_of(event.modifiers())
         pressed_left = event.button() == Qt.MouseButton.LeftButton
         self._pressed, self._is_panning = None, False
@@ -801,7 +747,9 @@ class ScatterCanvas(QWidget):
         if isinstance(event, QNativeGestureEvent) and event.gestureType() == Qt.NativeGestureType.ZoomNativeGesture:
             self.zoom(1 + event.value(), event.position())
             return True
-        if event.type() == QEvent.Type.Gesture and (pinch := event.gesture(Qt.GestureType.PinchGesture)):
+        if isinstance(event, QGestureEvent) and isinstance(
+            pinch := event.gesture(Qt.GestureType.PinchGesture), QPinchGesture
+        ):
             self.zoom(pinch.scaleFactor(), QPointF(self.mapFromGlobal(pinch.centerPoint().toPoint())))
             return True
         return super().event(event)
@@ -915,7 +863,7 @@ class ScatterCanvas(QWidget):
         view = replace(self._view, scale=self._view.scale * growth * ratio)
         diameter = self.diameter * growth * ratio
         scene = None if self._scene is None else replace(self._scene, buffers={})
-        is_dense = self._is_dense
+        is_dense, places = self._is_dense, tuple(self._places)
 
         def drawn() -> QImage:
             image = QImage(size * ratio, QImage.Format.Format_RGB32)
@@ -926,10 +874,20 @@ class ScatterCanvas(QWidget):
                 pixels, pad = draw(scene, view, device, diameter, ground_YX=ground_YX)
                 painter = QPainter(image)
                 painter.drawImage(QRectF(image.rect()), image_of(pixels), QRectF(pad, pad, *device))
+                painter.scale(ratio, ratio)
+                seen = replace(view, scale=view.scale / ratio)
+                for place, box in laid_out_names(places, seen, size, []):
+                    paint_name(painter, place.text, box.topLeft())
                 painter.end()
             return image
 
         return drawn
+
+    def names_in(self, size: QSize) -> list[tuple[str, QPointF]]:
+        """Return the names that a drawing of another size has, and where their middles are."""
+        growth = min(size.width() / self.width(), size.height() / self.height())
+        view = replace(self._view, scale=self._view.scale * growth)
+        return [(place.text, box.center()) for place, box in laid_out_names(self._places, view, size, [])]
 
     def points_in(
         self, size: QSize
@@ -958,28 +916,6 @@ class ScatterCanvas(QWidget):
         return x, y, numbers, colours, self.diameter * growth
 
 
-def between(start: View, end: View, share: float) -> View:
-    """Return a view on the way: as near in equal factors, what stays in place all the way stays in place."""
-    scale = start.scale * (end.scale / start.scale) ** share
-    if abs(end.scale / start.scale - 1) > 1e-6:
-        share = (1 / scale - 1 / start.scale) / (1 / end.scale - 1 / start.scale)
-    return View(start.x + (end.x - start.x) * share, start.y + (end.y - start.y) * share, scale)
-
-
-def apart(xs: NDArray[np.floating], ys: NDArray[np.floating], side: float) -> list[int]:
-    """Return the places of boxes of which none overlaps an earlier one."""
-    taken: dict[tuple[int, int], list[int]] = {}
-    kept = []
-    for i in range(len(xs)):
-        x, y = float(xs[i]), float(ys[i])
-        col, row = math.floor(x / side), math.floor(y / side)
-        near = (j for down in (-1, 0, 1) for across in (-1, 0, 1) for j in taken.get((col + across, row + down), ()))
-        if all(abs(x - xs[j]) >= side or abs(y - ys[j]) >= side for j in near):
-            taken.setdefault((col, row), []).append(i)
-            kept.append(i)
-    return kept
-
-
 def how_of(modifiers: Qt.KeyboardModifier) -> How:
     """Return what held keys make of a selection."""
     if modifiers & Qt.KeyboardModifier.AltModifier:
@@ -987,92 +923,3 @@ def how_of(modifiers: Qt.KeyboardModifier) -> How:
     if modifiers & Qt.KeyboardModifier.ControlModifier:
         return "toggle"
     return "add" if modifiers & Qt.KeyboardModifier.ShiftModifier else "replace"
-
-
-def filled(path: QPainterPath, box: QRectF, scale: float) -> NDArray[np.bool_]:
-    """Return a picture of a box that is True inside an outline."""
-    width, height = max(1, math.ceil(box.width() * scale)), max(1, math.ceil(box.height() * scale))
-    image = QImage(width, height, QImage.Format.Format_Grayscale8)
-    image.fill(0)
-    painter = QPainter(image)
-    painter.scale(scale, scale)
-    painter.translate(-box.topLeft())
-    painter.fillPath(path, Qt.GlobalColor.white)
-    painter.end()
-    rows = np.frombuffer(image.constBits(), np.uint8).reshape(height, image.bytesPerLine())
-    return rows[:, :width] > 0
-
-
-def density_colours(counts_YX: NDArray[np.float32], *, has_contours: bool, is_soft: bool = False) -> NDArray[np.uint32]:
-    """Return the colours of a density: from the ground over the accent to the colour of text, by its logarithm.
-
-    Args:
-        counts_YX: points a bin.
-        has_contours: lines where it rises from one band to the next.
-        is_soft: paler, so that points can be told over it.
-    """
-    c = theme.colours()
-    top = float(counts_YX.max())
-    is_any = counts_YX > top * 1e-4
-    floor = float(counts_YX[is_any].mean()) * DENSITY_FLOOR if top > 0 else 1.0
-    level_YX = np.log1p(counts_YX / floor) / math.log1p(max(top, floor) / floor)
-    stops = [_rgb(colour) for colour in (c.canvas, c.accent_soft, c.accent, c.text)]
-    steps = np.linspace(0, 1, 256)
-    ramp_K3 = np.stack([np.interp(steps, (0, 0.3, 0.75, 1.15), [s[i] for s in stops]) for i in range(3)], axis=1)
-    index_YX = np.clip(level_YX * 255, 0, 255).astype(np.uint8)
-    if is_soft:
-        ramp_K3 = stops[0] + (ramp_K3 - stops[0]) * SOFT
-    colours_YX = _packed(ramp_K3)[index_YX]
-    if has_contours:
-        band_YX = (level_YX * DENSITY_LEVELS).astype(np.int8)
-        is_line = np.zeros(band_YX.shape, np.bool_)
-        is_line[1:] |= band_YX[1:] != band_YX[:-1]
-        is_line[:, 1:] |= band_YX[:, 1:] != band_YX[:, :-1]
-        line_K3 = ramp_K3 + (_rgb(c.accent) - ramp_K3) * 0.35
-        line_K3[170:] = ramp_K3[170:] + (_rgb(c.canvas) - ramp_K3[170:]) * 0.25
-        colours_YX[is_line] = _packed(line_K3)[index_YX[is_line]]
-    return colours_YX
-
-
-def name_pixmap(text: str, ratio: float) -> QPixmap:
-    """Return a name as pixels, with a halo in the colour of the ground."""
-    c, font = theme.colours(), theme.font("strong")
-    metrics = QFontMetricsF(font)
-    width, height = metrics.horizontalAdvance(text) + 2 * NAME_MARGIN_PX, metrics.height() + 2 * NAME_MARGIN_PX
-    made = QPixmap(math.ceil(width * ratio), math.ceil(height * ratio))
-    made.setDevicePixelRatio(ratio)
-    made.fill(Qt.GlobalColor.transparent)
-    path = QPainterPath()
-    path.addText(NAME_MARGIN_PX, NAME_MARGIN_PX + metrics.ascent(), font, text)
-    painter = QPainter(made)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    halo = QColor(c.canvas)
-    halo.setAlphaF(0.88)
-    pen = QPen(halo, 5, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin)
-    painter.strokePath(path, pen)
-    painter.fillPath(path, c.text)
-    painter.end()
-    return made
-
-
-def image_of(pixels_YX: NDArray[np.uint32]) -> QImage:
-    """Return 0xffRRGGBB as an image in the same memory, which whoever asks must keep."""
-    assert pixels_YX.flags.c_contiguous, "rows of pixels one after the other"
-    height, width = pixels_YX.shape
-    return QImage(pixels_YX.data, width, height, 4 * width, QImage.Format.Format_RGB32)
-
-
-def pixels_of(image: QImage) -> NDArray[np.uint32]:
-    """Return a copy of the pixels of an image, 0xffRRGGBB."""
-    rows = np.frombuffer(image.constBits(), np.uint32).reshape(image.height(), image.bytesPerLine() // 4)
-    return rows[:, : image.width()].copy()
-
-
-def _rgb(colour: QColor) -> NDArray[np.float32]:
-    return np.array([colour.red(), colour.green(), colour.blue()], np.float32)
-
-
-def _packed(colours_K3: NDArray[np.floating]) -> NDArray[np.uint32]:
-    """Return RGB as 0xffRRGGBB."""
-    rgb = np.clip(np.round(colours_K3), 0, 255).astype(np.uint32)
-    return np.uint32(0xFF000000) | (rgb[..., 0] << np.uint32(16)) | (rgb[..., 1] << np.uint32(8)) | rgb[..., 2]

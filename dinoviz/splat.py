@@ -15,7 +15,7 @@ Letters after a name are its axes:
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ CHOSEN_GROWTH = 1.2  # of a chosen point's diameter
 RIM_PX = 0.8  # of a chosen point, at one device pixel a point
 LATTICE = 40  # cells a side in which the densest place of a group is looked for
 BLUR_PASSES = 3  # of a box, which come near to a Gaussian; Wells 1986
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class View:
         """Return left, top, right, bottom of what a window of this size shows, with a margin in pixels."""
         half_x, half_y = (width / 2 + margin) / self.scale, (height / 2 + margin) / self.scale
         return self.x - half_x, self.y - half_y, self.x + half_x, self.y + half_y
+
+
+def between(start: View, end: View, share: float) -> View:
+    """Return a view on the way: as near in equal factors, what stays in place all the way stays in place."""
+    scale = start.scale * (end.scale / start.scale) ** share
+    if abs(end.scale / start.scale - 1) > 1e-6:
+        share = (1 / scale - 1 / start.scale) / (1 / end.scale - 1 / start.scale)
+    return View(start.x + (end.x - start.x) * share, start.y + (end.y - start.y) * share, scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,7 +239,7 @@ def _cells_between(low: float, high: float, cells: int) -> NDArray[np.uint32]:
     return np.arange(first, last + 1, dtype=np.uint32)
 
 
-def _gathered(array: NDArray, slices: list[slice]) -> NDArray:
+def _gathered(array: NDArray[Scalar], slices: list[slice]) -> NDArray[Scalar]:
     """Return the parts of an array, without a copy where it is one part."""
     if len(slices) == 1:
         return array[slices[0]]
@@ -259,9 +269,9 @@ class Scene:
     plain: Layer
     chosen: Layer | None
     looks: Looks
-    buffers: dict[tuple[str, tuple[int, ...]], NDArray] = field(default_factory=dict)
+    buffers: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = field(default_factory=dict)
 
-    def buffer(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray:
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         """Return memory that is used again in the next frame; what is in it is left over from the last.
 
         Two shapes are kept: frames are drawn smaller while the view moves, and new memory costs more than drawing.
@@ -527,7 +537,7 @@ def _box_mean(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
     sums = np.zeros((values.shape[0] + 2 * reach + 1, values.shape[1]), np.float32)
     np.cumsum(values, axis=0, out=sums[reach + 1 : reach + 1 + len(values)])
     sums[reach + 1 + len(values) :] = sums[reach + len(values)]
-    return (sums[2 * reach + 1 :] - sums[: -2 * reach - 1]) / (2 * reach + 1)
+    return np.asarray((sums[2 * reach + 1 :] - sums[: -2 * reach - 1]) / (2 * reach + 1), np.float32)
 
 
 def nearest(layer: Layer, x: float, y: float, reach: float) -> int:
@@ -553,7 +563,8 @@ def inside(
     y = (_gathered(level.y_P, slices) - np.float32(top)) * np.float32(rows / max(bottom - top, 1e-12))
     is_in = (x >= 0) & (y >= 0) & (x < cols) & (y < rows)
     places = _gathered(level.places_P, slices)[is_in]
-    return places[is_inside_YX.ravel()[y[is_in].astype(np.intp) * cols + x[is_in].astype(np.intp)]]
+    at = y[is_in].astype(np.intp) * cols + x[is_in].astype(np.intp)
+    return np.asarray(places[is_inside_YX.ravel()[at]])
 
 
 def count_in_view(layer: Layer, view: View, size: tuple[float, float]) -> int:
@@ -576,7 +587,8 @@ def standing_for(layer: Layer, view: View, size: tuple[float, float], cell_px: f
     while True:
         level = layer.level(number) if number < ALL_FROM_LEVEL else layer.all
         slices = slices_in(level.curve_P, (left, top, right, bottom))
-        x, y, places = (_gathered(array, slices) for array in (level.x_P, level.y_P, level.places_P))
+        x, y = _gathered(level.x_P, slices), _gathered(level.y_P, slices)
+        places = _gathered(level.places_P, slices)
         found = places[(x >= left) & (x <= right) & (y >= top) & (y <= bottom)]
         if len(found) <= most or number <= 0:
             return found[np.argsort(layer.cloud.lot_S[found])][:most]

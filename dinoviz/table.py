@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,11 @@ from engine.project import Project
 
 NONE = -1
 """Code of a picture that has no label, split or problem."""
+
+READ_AT_ONCE = 1000
+"""Rows that are made columns of at once: some ms."""
+SEARCHED_AT_ONCE = 20_000
+"""Paths that are searched for a text at once: 1 ms."""
 
 Ids = NDArray[np.int64]
 Codes = NDArray[np.int32]
@@ -56,6 +62,27 @@ class Words:
         """Return how many rows have each word."""
         found = np.bincount(self.codes_N[self.codes_N >= 0], minlength=len(self.words))
         return dict(zip(self.words, found.tolist(), strict=True))
+
+
+class _WordsSoFar:
+    """A column of words that grows; paths come as bytes."""
+
+    def __init__(self) -> None:
+        self._code: dict[str | bytes | None, int] = {None: NONE}
+        self._codes: list[Codes] = []
+
+    def add(self, values: Sequence[str | bytes | None]) -> None:
+        code = self._code
+        for value in dict.fromkeys(values):
+            code.setdefault(value, len(code) - 1)
+        self._codes.append(np.fromiter(map(code.__getitem__, values), np.int32, len(values)))
+
+    def made(self) -> Words:
+        found = [os.fsdecode(word) for word in self._code if word is not None]
+        words = tuple(sorted(found))
+        place = {word: i for i, word in enumerate(words)}
+        moved = np.array([*(place[word] for word in found), NONE], np.int32)
+        return Words(moved[np.concatenate(self._codes)], words)
 
 
 def _no_words() -> Words:
@@ -102,28 +129,43 @@ class PictureTable:
         return cls.of_rows(project.pictures_folder, project.columns())
 
     @classmethod
-    def of_rows(cls, folder: Path, rows: Sequence[tuple[Any, ...]]) -> Self:
-        """Return the table of rows as ``Project.columns`` gives them."""
-        if not rows:
+    def of_rows(cls, folder: Path, rows: Iterable[tuple[Any, ...]]) -> Self:
+        """Return the table of rows as ``Project.columns`` gives them.
+
+        They are taken in blocks: of a million rows at once, Python stands still for seconds, with every thread.
+        """
+        numbers: list[NDArray[np.int64]] = []
+        names: list[bytes] = []
+        ends: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
+        label, split, sub_folder, problem = (_WordsSoFar() for _ in range(4))
+        rows = iter(rows)
+        while block := list(islice(rows, READ_AT_ONCE)):
+            ids, stored, sizes, mtimes, heights, widths, labels, splits, problems = zip(*block, strict=True)
+            sides = [[value or 0 for value in column] for column in (heights, widths)]
+            numbers.append(np.array([ids, sizes, mtimes, *sides], np.int64))
+            paths = [path if isinstance(path, bytes) else os.fsencode(path) for path in stored]
+            names.append(b"".join(paths))
+            ends.append(ends[-1][-1] + np.cumsum(np.fromiter(map(len, paths), np.int64, len(paths))))
+            sub_folder.add([path.rpartition(b"/")[0] for path in paths])
+            for column, values in ((label, labels), (split, splits), (problem, problems)):
+                column.add(values)
+        if not numbers:
             return cls(folder=folder)
-        ids, stored, sizes, mtimes, heights, widths, labels, splits, problems = zip(*rows, strict=True)
-        paths = [path if isinstance(path, bytes) else os.fsencode(path) for path in stored]
-        n = len(rows)
-        label = Words.of(labels)
+        ids_N, sizes_N, mtimes_N, heights_N, widths_N = np.concatenate(numbers, axis=1)
         return cls(
             folder=folder,
-            ids_N=np.fromiter(ids, np.int64, n),
-            sizes_N=np.fromiter(sizes, np.int64, n),
-            mtimes_N=np.fromiter(mtimes, np.int64, n),
-            heights_N=np.fromiter((h or 0 for h in heights), np.int32, n),
-            widths_N=np.fromiter((w or 0 for w in widths), np.int32, n),
-            label=label,
-            folder_label=label,
-            split=Words.of(splits),
-            sub_folder=Words.of([os.fsdecode(path.rpartition(b"/")[0]) for path in paths]),
-            problem=Words.of(problems),
-            names=b"".join(paths),
-            starts_N=np.concatenate([[0], np.cumsum(np.fromiter(map(len, paths), np.int64, n))]),
+            ids_N=ids_N,
+            sizes_N=sizes_N,
+            mtimes_N=mtimes_N,
+            heights_N=heights_N.astype(np.int32),
+            widths_N=widths_N.astype(np.int32),
+            label=label.made(),
+            folder_label=label.made(),
+            split=split.made(),
+            sub_folder=sub_folder.made(),
+            problem=problem.made(),
+            names=b"".join(names),
+            starts_N=np.concatenate(ends),
         )
 
     def __len__(self) -> int:
@@ -205,21 +247,30 @@ class PictureTable:
                 codes_N[row] = NONE if said is None else code[said]
         return replace(self, label=Words(codes_N, tuple(words)))
 
-    @cached_property
-    def _lower(self) -> bytes:
-        return self.names.lower()
-
     def is_named(self, text: str) -> NDArray[np.bool_]:
-        """Return which rows have a text in their path, in upper or lower case."""
+        """Return which rows have a text in their path, in upper or lower case.
+
+        In blocks, as Python lets no other thread run while it searches one text.
+        """
         wanted = os.fsencode(text).lower()
         is_named_N = np.zeros(len(self), np.bool_)
-        place = self._lower.find(wanted)
-        while place >= 0:
-            row = int(np.searchsorted(self.starts_N, place, "right")) - 1
-            end = int(self.starts_N[row + 1])
-            if place + len(wanted) <= end:
-                is_named_N[row] = True
-                place = self._lower.find(wanted, end)
-            else:  # it lies over the border of two paths
-                place = self._lower.find(wanted, place + 1)
+        for first in range(0, len(self), SEARCHED_AT_ONCE):
+            is_named_N[first : first + SEARCHED_AT_ONCE] = self._are_named(wanted, first)
         return is_named_N
+
+    def _are_named(self, wanted: bytes, first: int) -> NDArray[np.bool_]:
+        """Return the same for one block of rows."""
+        starts = self.starts_N[first : first + SEARCHED_AT_ONCE + 1]
+        names = self.names[starts[0] : starts[-1]].lower()
+        starts = starts - starts[0]
+        is_named = np.zeros(len(starts) - 1, np.bool_)
+        place = names.find(wanted)
+        while place >= 0:
+            row = int(np.searchsorted(starts, place, "right")) - 1
+            end = int(starts[row + 1])
+            if place + len(wanted) <= end:
+                is_named[row] = True
+                place = names.find(wanted, end)
+            else:  # it lies over the border of two paths
+                place = names.find(wanted, place + 1)
+        return is_named

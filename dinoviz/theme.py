@@ -165,6 +165,8 @@ class _SvgEngine(QIconEngine):
 
     def pixmap(self, size: "object", mode: QIcon.Mode, state: QIcon.State) -> QPixmap:
         made = QPixmap(size)  # type: ignore[call-overload]
+        if made.isNull():  # of a button that has no room
+            return made
         made.fill(Qt.GlobalColor.transparent)
         painter = QPainter(made)
         self.paint(painter, made.rect(), mode, state)
@@ -302,6 +304,7 @@ QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
 QListView, QTreeView, QTableView { background: @raised; border: 1px solid @line; border-radius: 6px; alternate-background-color: @panel; }
 QListView[kind="plain"], QTreeView[kind="plain"], QTableView[kind="plain"] { background: transparent; border: none; }
 QListView::item, QTreeView::item { padding: 4px; border-radius: 4px; }
+QTableView::item { padding: 0 5px; }
 QListView::item:selected, QTreeView::item:selected, QTableView::item:selected { background: @accent_soft; color: @text; }
 QHeaderView::section { background: @panel; border: none; border-bottom: 1px solid @line; padding: 4px 8px; color: @muted; }
 QSplitter::handle { background: @line; }

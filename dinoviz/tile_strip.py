@@ -131,6 +131,7 @@ class TileStrip(QAbstractScrollArea):
             self.setAccessibleDescription(tile.title)
 
     def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the tiles in sight."""
         painter = QPainter(self.viewport())
         painter.fillRect(self.viewport().rect(), theme.colours().panel)
         painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
@@ -180,6 +181,7 @@ class TileStrip(QAbstractScrollArea):
         return None
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Choose a tile."""
         number = self._number_at(event.position().toPoint())
         if number is None or event.button() != Qt.MouseButton.LeftButton:
             return
@@ -188,10 +190,16 @@ class TileStrip(QAbstractScrollArea):
         self._describe()
         self.chosen.emit(self._tiles[number].key, bool(event.modifiers() & several))
 
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Take it, as the press."""
+        event.accept()
+
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Tell the tile under the mouse."""
         self._point(self._number_at(event.position().toPoint()))
 
     def leaveEvent(self, event: QEvent) -> None:
+        """Tell that there is none."""
         self._point(None)
 
     def _point(self, number: int | None) -> None:
@@ -201,18 +209,20 @@ class TileStrip(QAbstractScrollArea):
             self._repaint()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
+        """Scroll."""
         bar = self.horizontalScrollBar()
         bar.setValue(bar.value() - (event.angleDelta().y() or event.angleDelta().x()))
         event.accept()
 
     def event(self, event: QEvent) -> bool:
-        # Arrows are also shortcuts for the next picture; while the strip has the focus they go from tile to tile.
+        """Keep arrows, which are shortcuts for the next picture, for going from tile to tile while it has the focus."""
         if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() in _KEYS:
             event.accept()
             return True
         return super().event(event)
 
     def viewportEvent(self, event: QEvent) -> bool:
+        """Show what a tile is."""
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             number = self._number_at(event.pos())
             QToolTip.showText(event.globalPos(), self._tiles[number].tip if number is not None else "", self)
@@ -220,6 +230,7 @@ class TileStrip(QAbstractScrollArea):
         return super().viewportEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Go from tile to tile, and choose."""
         if not self._tiles or event.key() not in _KEYS:
             super().keyPressEvent(event)
             return
@@ -240,23 +251,28 @@ class TileStrip(QAbstractScrollArea):
     def _focus(self, number: int) -> None:
         self._focused = min(max(number, 0), len(self._tiles) - 1)
         rect, bar = self.rect_of(self._focused), self.horizontalScrollBar()
+        beyond = rect.left() + rect.width() + theme.SPACE - self.viewport().width()
         if rect.left() < theme.SPACE:
             bar.setValue(bar.value() + rect.left() - theme.SPACE)
-        elif rect.right() > self.viewport().width() - theme.SPACE:
-            bar.setValue(bar.value() + rect.right() - self.viewport().width() + theme.SPACE)
+        elif beyond > 0:
+            bar.setValue(bar.value() + beyond)
         self._describe()
         self._repaint()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
+        """Scroll as far as is needed now."""
         self._set_range()
 
     def focusInEvent(self, event: QFocusEvent) -> None:
+        """Show where the keys are."""
         self._repaint()
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Hide it."""
         self._repaint()
 
     def sizeHint(self) -> QSize:
+        """Return room for a few tiles."""
         return QSize(6 * PICTURE_PX, self.height())
 
 

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 from dinoviz import theme
 from dinoviz.controls import label
 from dinoviz.desk import Desk
-from dinoviz.find_queries import Box, Picture, name_of, share_of
+from dinoviz.find_queries import Box, Picture, name_of
 from dinoviz.overlays import heat_image, smoothed
 from dinoviz.picture_tile import Heat, PictureTile, TileLook
 from dinoviz.words import tr
@@ -73,15 +73,14 @@ class WhyCard(QFrame):
             one: what was looked for.
             other: what was found.
             likeness: of the two.
-            boxes: part that was looked for, in pixels, and where it was found, in shares.
+            boxes: part that was looked for, and where it was found, both in shares of their pictures.
             cell: of the grid that it is about, in the coordinates of the widget below; it is not covered.
         """
         state = self._desk.session.state
         if state.set_row is None or self._asked == (one, other):
             return
         self._asked = (one, other)
-        own = share_of(boxes[0], one, state.table) if boxes[0] is not None and isinstance(one, int) else None
-        self._one.set_look(TileLook(one, ((tr("looked for"), "muted"),), box=own, name=name_of(one, state.table)))
+        self._one.set_look(TileLook(one, ((tr("looked for"), "muted"),), box=boxes[0], name=name_of(one, state.table)))
         self._other.set_look(TileLook(other, ((state.table.name(other), "muted"),), box=boxes[1]))
         self._text.setText(tr("{likeness} · looking …", likeness=f"{likeness:.2f}"))
         self._place(cell)

@@ -27,7 +27,7 @@ from dinoviz.actions import Actions
 from dinoviz.background import Background
 from dinoviz.controls import Line
 from dinoviz.desk import Desk
-from dinoviz.engine_process import Jobs, Service
+from dinoviz.engine_process import SCANS, Jobs, Service
 from dinoviz.jobs_bar import JobsBar, JobsPanel
 from dinoviz.preferences import (
     Memory,
@@ -73,6 +73,8 @@ class Window(QMainWindow):
         self._build()
         self._restore_geometry()
         watch(self, self.desk.session, ("place", "project", "pictures_folder"), self._show_place)
+        watch(self, self.desk.session, ("jobs",), self._share_gpu)
+        self._is_gpu_lent = False
         self._remember_later = QTimer(self, singleShot=True, interval=REMEMBER_MS)
         self._remember_later.timeout.connect(self.remember)
         watch(
@@ -242,6 +244,11 @@ class Window(QMainWindow):
             self._views[name] = row.load()(self.desk)
             self._views[name].setAccessibleName(tr(row.text))
             self.stack.addWidget(self._views[name])
+            if name == "welcome":
+                welcoming = importlib.import_module("dinoviz.welcoming")
+                self._show_recent = welcoming.serve_welcome(
+                    self._views[name], self.opening, lambda: self.memory, self.set_memory
+                )
         return self._views[name]
 
     def _show_place(self) -> None:
@@ -258,7 +265,11 @@ class Window(QMainWindow):
             self._place_group.checkedButton().setChecked(False)
             self._place_group.setExclusive(True)
         if self._has_begun:
-            self.stack.setCurrentWidget(self.view(row.name))
+            if self.stack.currentWidget() is not self.view(row.name):
+                self.stack.setCurrentWidget(self.view(row.name))
+                self.view(row.name).setFocus()
+            if row.name == "welcome":
+                self._show_recent()
             self.filter_bar.setVisible(state.project is not None and row.needs_project)
             self._show_inspector(row)
         name = state.pictures_folder.name if state.pictures_folder else ""
@@ -286,6 +297,15 @@ class Window(QMainWindow):
     def toggle_jobs(self) -> None:
         """Show or hide the panel of jobs."""
         self.jobs_bar.toggle()
+
+    def _share_gpu(self) -> None:
+        """While a job works the vision service answers from the CPU: one of them holds the GPU at a time."""
+        is_working = any(job.state == "running" and job.argv[0] not in SCANS for job in self.desk.session.state.jobs)
+        if is_working != self._is_gpu_lent and self.desk.vision.state == "ready":
+            from engine.questions import Reclaim, Release  # not before the window is painted
+
+            self._is_gpu_lent = is_working
+            self.desk.vision.ask(Release() if is_working else Reclaim(), "gpu", lambda _done: None)
 
     # Remembering.
 

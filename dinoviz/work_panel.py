@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QPainter, QPen
+from PySide6.QtGui import QFontMetrics, QPainter, QPen, QShowEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -116,13 +116,13 @@ class _RowPainter(QStyledItemDelegate):
         """Draw it."""
         colours, words = theme.colours(), self._model.words(index)
         is_done = self._model.is_done(index)
-        room: QRect = option.rect.adjusted(2, 1, -2, -1)  # type: ignore[attr-defined]
+        room: QRect = option.rect.adjusted(2, 1, -2, -1)
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        is_in_hand = bool(option.state & QStyle.StateFlag.State_Selected)  # type: ignore[attr-defined]
-        if is_in_hand or option.state & QStyle.StateFlag.State_MouseOver:  # type: ignore[attr-defined]
-            has_focus = is_in_hand and bool(option.state & QStyle.StateFlag.State_HasFocus)  # type: ignore[attr-defined]
+        is_in_hand = bool(option.state & QStyle.StateFlag.State_Selected)
+        if is_in_hand or option.state & QStyle.StateFlag.State_MouseOver:
+            has_focus = is_in_hand and bool(option.state & QStyle.StateFlag.State_HasFocus)
             painter.setPen(QPen(colours.accent, 1.5) if has_focus else Qt.PenStyle.NoPen)
             painter.setBrush(colours.accent_soft if is_in_hand else colours.raised)
             painter.drawRoundedRect(QRectF(room).adjusted(1, 1, -1, -1), theme.RADIUS, theme.RADIUS)
@@ -194,7 +194,7 @@ class WorkPanel(QWidget):
         self._build(name)
         watch(self, self.session, ("marks",), self._follow_marks)
         watch(self, self.session, ("choices.find", "table"), self._draw)
-        desk.thumbnails.arrived.connect(lambda _picture: self._view.viewport().update())
+        desk.thumbnails.arrived.connect(self._arrived)
         follow(self, theme.changed, self._view.viewport().update)
 
     # For subclasses
@@ -251,6 +251,7 @@ class WorkPanel(QWidget):
         self._progress.setTextVisible(False)
         self._progress.setAccessibleName(tr("Worked through"))
         self._with_done = QCheckBox(tr("Also what is done"))
+        self._with_done.setAccessibleName(self._with_done.text())
         self._with_done.clicked.connect(self._choose_with_done)
         side = QFrame()
         side.setProperty("kind", "panel")
@@ -333,6 +334,15 @@ class WorkPanel(QWidget):
         clear(self._note_room)
         self._note_room.addWidget(EmptyState(icon, title, text, action, on_press))
         self._right.setCurrentWidget(self._note)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Make the picture in hand the current one, as the list comes to the front."""
+        super().showEvent(event)
+        if self.in_hand is not None:
+            self.session.set_current(self.in_hand.pictures[0])
+
+    def _arrived(self, _picture: int) -> None:
+        self._view.viewport().update()
 
     def take_focus(self) -> None:
         """Let keys go to the list."""

@@ -154,11 +154,7 @@ def find_pictures(root: Path) -> Findings:
     Raises:
         BadInput: ``root`` is no folder, or may not be listed.
     """
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        raise BadInput(f"Cannot open the folder '{root}': {_in_words(error)}.", "Choose another folder.") from error
-    walk = _Walk(root)
+    walk = _Walk(_listable(root))
     walk.run()
     pictures = walk.pictures
     if len({picture.label for picture in pictures} - {None}) < 2:
@@ -167,6 +163,27 @@ def find_pictures(root: Path) -> Findings:
         pictures=tuple(sorted(pictures, key=_path_bytes)),
         passed_over=tuple(sorted(walk.passed_over, key=_path_bytes)),
     )
+
+
+def first_pictures(root: Path, most: int) -> tuple[Found, ...]:
+    """Return some files as ``find_pictures`` lists them, without going through the whole tree.
+
+    They are about the first by path; links are not followed, and labels are those of their folders.
+
+    Raises:
+        BadInput: as ``find_pictures``.
+    """
+    walk = _Walk(_listable(root))
+    walk.run(most)
+    return tuple(sorted(walk.pictures, key=_path_bytes)[:most])
+
+
+def _listable(root: Path) -> Path:
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise BadInput(f"Cannot open the folder '{root}': {_in_words(error)}.", "Choose another folder.") from error
+    return root
 
 
 class _Walk:
@@ -183,12 +200,15 @@ class _Walk:
             with suppress(OSError):
                 self._met.add(_identity(above.stat()))
 
-    def run(self) -> None:
-        while self._folders or self._links:
+    def run(self, most: int | None = None) -> None:
+        """Go through everything, or the real entries until so many pictures are found."""
+        while self._folders or (self._links and most is None):
             if self._folders:
                 self._enter(self._folders.pop())
             else:
                 self._follow(self._links.popleft())
+            if most is not None and len(self.pictures) >= most:
+                return
 
     def _enter(self, folder: str) -> None:
         """Sort out what a folder holds; ``folder`` is relative and ends in '/', or is empty for the root."""
@@ -203,11 +223,13 @@ class _Walk:
         except OSError as error:
             self._pass_over(folder, f"unreadable folder: {_in_words(error)}")
             return
+        n_folders = len(self._folders)
         for entry in in_order:
             try:
                 self._sort_out(entry, folder + entry.name, itself.st_dev)
             except OSError as error:
                 self._pass_over(folder + entry.name, _in_words(error))
+        self._folders[n_folders:] = reversed(self._folders[n_folders:])  # the first by name is entered next
 
     def _sort_out(self, entry: os.DirEntry[str], path: str, device: int) -> None:
         is_folder = entry.is_dir(follow_symlinks=False)

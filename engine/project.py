@@ -286,14 +286,14 @@ class Project:
         with self._writing():
             marks.write_change(self._database, change)
 
-    def columns(self) -> list[tuple[Any, ...]]:
-        """Return (id, path, size, mtime_ns, height, width, label, split, problem) of all pictures, in order of path.
+    def columns(self) -> Iterator[tuple[Any, ...]]:
+        """Yield (id, path, size, mtime_ns, height, width, label, split, problem) of all pictures, in order of path.
 
         The labels are those of the folders, without corrections.
         """
         return self._database.execute(
             "SELECT id, path, size, mtime_ns, height, width, label, split, problem FROM images ORDER BY path"
-        ).fetchall()
+        )
 
     def count(self) -> int:
         """Return how many pictures the table holds, readable or not."""

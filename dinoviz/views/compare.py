@@ -44,6 +44,7 @@ class CompareView(QWidget):
         watch(self, session, ("choices.compare", "sets", "runs", "model", "project", "table"), self._refresh)
         watch(self, session, ("jobs",), self._show_heads)
         watch(self, session, ("current",), self._show_current)
+        watch(self, session, ("shown",), self._begin)
         self._refresh()
 
     @property
@@ -146,10 +147,13 @@ class CompareView(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         """Look at a picture, where none is looked at yet, and which weights are on the disk."""
         super().showEvent(event)
-        state = self._session.state
-        if state.current is None and len(state.shown):
-            self._session.set_current(int(state.shown[0]))
+        self._begin()
         self._desk.background.run(LOOKING, kept_models, self._take_kept)
+
+    def _begin(self) -> None:
+        state = self._session.state
+        if self.isVisible() and state.current is None and len(state.shown):
+            self._session.set_current(int(state.shown[0]))
 
     def _take_kept(self, kept: tuple[str, ...]) -> None:
         self._kept = kept

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
+import numpy as np
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QHBoxLayout, QLineEdit, QStackedWidget, QVBoxLayout, QWidget
 
@@ -37,7 +40,7 @@ class FindView(QWidget):
         self._desk = desk
         self._session = desk.session
         self._lists: Lists | None = None
-        self._stamp: object = None
+        self._stamp: tuple[Any, ...] | None = None
         self._build()
         self._bind()
         watch(self, self._session, ("choices.find",), self._draw)
@@ -88,17 +91,9 @@ class FindView(QWidget):
         bind("find.next", lambda: self._do(lambda panel: panel.step(1)), lambda: self._panel() is not None)
         bind("find.previous", lambda: self._do(lambda panel: panel.step(-1)), lambda: self._panel() is not None)
         for what in ("fine", "accept", "leave_out", "other_label"):
-            bind(
-                f"find.{what}",
-                lambda what=what: self._do(lambda panel: getattr(panel, what)()),
-                lambda what=what: self._can(what),
-            )
+            bind(f"find.{what}", partial(self._do_named, what), partial(self._can, what))
         for number in range(KEYS):
-            bind(
-                f"find.keep_{number + 1}",
-                lambda number=number: self._do(lambda panel: panel.keep(number)),
-                lambda: self._can("keep"),
-            )
+            bind(f"find.keep_{number + 1}", partial(self._keep, number), partial(self._can, "keep"))
         bind("find.look_again", self.look_again, lambda: self._session.state.set_row is not None)
 
     # What the person does
@@ -116,6 +111,12 @@ class FindView(QWidget):
         # Keys of letters never get here from a field that is typed in; Enter does.
         is_typing = isinstance(QApplication.focusWidget(), QLineEdit)
         return panel is not None and not is_typing and panel.can(what)
+
+    def _do_named(self, what: str) -> None:
+        self._do(lambda panel: getattr(panel, what)())
+
+    def _keep(self, number: int) -> None:
+        self._do(lambda panel: panel.keep(number))
 
     def _do(self, what: Callable[[WorkPanel], object]) -> None:
         panel = self._panel()
@@ -147,15 +148,16 @@ class FindView(QWidget):
             self._lists, self._stamp = None, None
             self._draw()
             return
-        folder, before = row.folder, self._stamp
+        folder, table, before = row.folder, self._session.state.table, self._stamp
 
-        def work() -> tuple[object, Lists | None]:
-            stamp = (folder, stamp_of(folder))
-            return stamp, None if stamp == before else read_lists(folder)
+        def work() -> tuple[tuple[Any, ...], Lists | None]:
+            stamp = (folder, stamp_of(folder), table.ids_N)
+            is_same = before is not None and stamp[:2] == before[:2] and np.array_equal(stamp[2], before[2])
+            return stamp, None if is_same else read_lists(folder, table)
 
         self._desk.background.run("find.lists", work, lambda read: self._take(*read), self._cannot_read)
 
-    def _take(self, stamp: object, lists: Lists | None) -> None:
+    def _take(self, stamp: tuple[Any, ...], lists: Lists | None) -> None:
         if lists is not None:
             self._stamp, self._lists = stamp, lists
             for panel in self._work.values():

@@ -2,11 +2,9 @@
 
 What is read is read in the background; the canvas knows pictures by their row in the project's table. Colours, the
 filter, the selection, the current picture and the one under the mouse are the session's.
-
-Letters after a name are its axes: N pictures, in the order of the project's table
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,47 +17,40 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QStackedWidget, 
 
 from dinoviz import theme
 from dinoviz.choices import MapChoices
-from dinoviz.colouring import FACETS, MOST_COLOURS, NAMED, TITLES, By, Colouring, Group, read_colouring
+from dinoviz.colouring import MOST_COLOURS
 from dinoviz.controls import Line, button, label
 from dinoviz.desk import Desk
 from dinoviz.hover_card import PICTURE_PX, HoverCard
 from dinoviz.map_bar import METHODS, MapBar
+from dinoviz.map_drawing import MapDrawing
 from dinoviz.map_empty import MapEmpty
 from dinoviz.map_jobs import MapWork, is_tsne, sentence
 from dinoviz.map_panel import MapPanel
 from dinoviz.map_reading import (
     ClassMapData,
+    MapKey,
+    MapRead,
     PictureMapData,
-    maps_there,
-    read_class_map_data,
-    read_picture_map,
+    read_map_again,
     read_so_far,
+    so_far_stamp,
 )
 from dinoviz.map_selecting import MapSelecting
 from dinoviz.map_sheet import Sheet
 from dinoviz.map_taking_away import Seen, copy, legend_keys, save
-from dinoviz.scatter import Place, ScatterCanvas
+from dinoviz.model_names import model_text
+from dinoviz.scatter import ScatterCanvas
+from dinoviz.scatter_paint import Place
 from dinoviz.session import How, State
-from dinoviz.splat import densest_places
 from dinoviz.table import Ids, PictureTable, no_ids
 from dinoviz.watching import follow, watch
 from dinoviz.words import counted, tr
-from engine.finding.map_files import so_far_path
 
 LOOK_AGAIN_MS = 400  # between two looks at whether a t-SNE that is being made has moved on
 ARRIVED_MS = 30  # in which thumbnails that came are drawn together
 CLASS_PX, CLASS_MARGIN = 84, 0.14  # side of a class's picture, and room around the map for it
 REMEMBER_MS = 600  # after the last movement, when what is seen is remembered
 METHOD_NAMES = {value: name for value, name, _ in METHODS}
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """What a map that was read is of: nothing is read again while this stays the same."""
-
-    folder: Path
-    method: str
-    stamps: tuple[int, ...]
 
 
 class MapView(QWidget):
@@ -69,20 +60,20 @@ class MapView(QWidget):
         super().__init__()
         self._desk, self._session = desk, desk.session
         self._work, self._selecting = MapWork(desk), MapSelecting(desk)
-        self._key: _Key | None = None
-        self._table: PictureTable | None = None
-        self._data: PictureMapData | None = None
+        self._known: tuple[MapKey, PictureTable] | None = None
         self._classes: ClassMapData | None = None
         self._there: frozenset[str] = frozenset()
         self._is_read = False
-        self._colouring: Colouring | None = None
+        self._drawn_choices = MapChoices()
         self._so_far_stamp = 0
         self._is_so_far = False
-        self._seen_for: tuple[Path, str] | None = None
+        self._has_been_seen = False
+        self._card_of = -1
         self._build()
         self._timers()
         self._bind()
         self._watch()
+        self._chosen()
         self._read()
 
     # Parts
@@ -94,7 +85,7 @@ class MapView(QWidget):
         self.class_canvas.picture = self._class_picture
         self.class_canvas.caption = self._class_caption
         self.class_canvas.set_thumbnails("always")
-        self.class_canvas.thumbnail_px, self.class_canvas.margin = CLASS_PX, CLASS_MARGIN
+        self.class_canvas.thumbnails.side_px, self.class_canvas.margin = CLASS_PX, CLASS_MARGIN
         self.class_canvas.setAccessibleName(tr("Map of classes"))
         self.empty = MapEmpty(self._make)
         self._stack = QStackedWidget()
@@ -103,6 +94,7 @@ class MapView(QWidget):
         self._stack.setCurrentWidget(self.empty)
         self._card = HoverCard(self.canvas)
         self.panel = MapPanel(lambda by: self._choose(by=by), self._find_clusters)
+        self.drawing = MapDrawing(self._desk, self.canvas, self.panel.legend, self._coloured)
         self.bar = MapBar(self._desk, self._choose)
         self._status = label("", "small")
         self._note = label("", "small")
@@ -142,12 +134,12 @@ class MapView(QWidget):
         session = self._session
         watch(self, session, ("project", "set", "sets", "table"), self._read)
         watch(self, session, ("choices.map",), self._chosen)
-        watch(self, session, ("table", "marks", "set", "current"), self._colour)
-        watch(self, session, ("shown", "table"), self._show_filter)
+        watch(self, session, ("table", "marks", "set", "current"), self.drawing.colour)
+        watch(self, session, ("shown", "table"), self.drawing.show_filter)
         watch(self, session, ("selected", "table"), self._show_selected)
-        watch(self, session, ("current", "table"), self._show_current)
+        watch(self, session, ("current", "table"), self.drawing.show_current)
         watch(self, session, ("hovered",), self._show_hovered)
-        watch(self, session, ("query",), lambda: self.panel.legend.show_query(session.state.query))
+        watch(self, session, ("query",), self.drawing.show_query)
         watch(self, session, ("jobs", "model", "project"), self._show_jobs)
         for canvas in (self.canvas, self.class_canvas):
             canvas.clicked.connect(partial(self._clicked, canvas))
@@ -156,10 +148,8 @@ class MapView(QWidget):
         self.canvas.hovered.connect(self._hover)
         self.canvas.activated.connect(self._activated)
         self.canvas.view_changed.connect(self._moved)
-        self.panel.legend.picked.connect(self._picked_group)
-        self.panel.legend.pointed.connect(lambda group: self.canvas.set_emphasis(group.code if group else -1))
         self._desk.thumbnails.arrived.connect(lambda _picture: self._arrived.start())
-        follow(self, theme.changed, self._colour_again)
+        follow(self, theme.changed, self._retint)
 
     def _bind(self) -> None:
         bind = self._desk.actions.bind
@@ -169,7 +159,7 @@ class MapView(QWidget):
         bind("map.current", self._show_me_current, lambda: self._state.current is not None)
         bind("map.density", lambda: self._choose(is_dense=not self._choices.is_dense))
         bind("map.thumbnails", self._toggle_thumbnails)
-        bind("map.cluster", lambda: self._selecting.group(self._colouring), lambda: self._state.current is not None)
+        bind("map.cluster", self._select_group, lambda: self._state.current is not None)
         bind("map.like", self._selecting.alike, lambda: self._state.current is not None and self._folder is not None)
         bind("map.grow", self._selecting.grow, self._has_selection)
         bind("map.shrink", self._selecting.shrink, self._has_selection)
@@ -197,8 +187,16 @@ class MapView(QWidget):
         return row.folder if row else None
 
     @property
+    def _is_of_classes(self) -> bool:
+        return self._choices.method == "classes"
+
+    @property
     def _front(self) -> ScatterCanvas:
-        return self.class_canvas if self._choices.method == "classes" else self.canvas
+        return self.class_canvas if self._is_of_classes else self.canvas
+
+    @property
+    def _data(self) -> PictureMapData | ClassMapData | None:
+        return self._classes if self._is_of_classes else self.drawing.data
 
     def _choose(self, **fields: Any) -> None:
         self._session.choose(map=replace(self._choices, **fields))
@@ -210,19 +208,28 @@ class MapView(QWidget):
         return len(self._state.selected) > 0 and self._folder is not None
 
     def _chosen(self) -> None:
-        """Draw as it was chosen."""
-        choices = self._choices
+        """Draw as it was chosen; what costs time only where it was changed."""
+        before, choices = self._drawn_choices, self._choices
+        self._drawn_choices = choices
         for canvas in (self.canvas, self.class_canvas):
             canvas.set_tool(choices.tool)  # type: ignore[arg-type]
-        self.canvas.set_density(choices.is_dense, has_contours=choices.has_contours)
-        self.canvas.set_thumbnails(choices.thumbnails)  # type: ignore[arg-type]
-        self.canvas.set_point_size(choices.point_size)
+        if (before.is_dense, before.has_contours) != (choices.is_dense, choices.has_contours):
+            self.canvas.set_density(choices.is_dense, has_contours=choices.has_contours)
+        if before.thumbnails != choices.thumbnails:
+            self.canvas.set_thumbnails(choices.thumbnails)  # type: ignore[arg-type]
+        if before.point_size != choices.point_size:
+            self.canvas.set_point_size(choices.point_size)
+        if before.hides_others != choices.hides_others:
+            self.drawing.show_filter()
+        if before.has_names != choices.has_names:
+            self.drawing.show_names()
+        if before.colour_map != choices.colour_map:
+            self.drawing.tint()
+        self.drawing.colour()
+        self._show_by()
+        if before.method != choices.method:
+            self._read()
         self._show_state()
-        self._show_filter()
-        self._show_places()
-        self._colour()
-        self._colour_again()
-        self._read()
 
     # Reading the map
 
@@ -232,120 +239,101 @@ class MapView(QWidget):
         if folder is None or not len(table):
             self._take_nothing()
             return
-        kept, known = self._key, self._table
-
-        def work() -> tuple[_Key, frozenset[str], Any]:
-            key = _Key(folder, method, _stamps(folder, method))
-            is_same_table = known is not None and (known is table or np.array_equal(known.ids_N, table.ids_N))
-            if key == kept and is_same_table and method != "classes":
-                return key, maps_there(folder), None
-            data = (
-                read_class_map_data(folder, table) if method == "classes" else read_picture_map(folder, method, table)  # type: ignore[arg-type]
-            )
-            return key, maps_there(folder), data or "none"
-
-        self._desk.background.run("map.data", work, partial(self._take, table))
+        known = self._known
+        self._desk.background.run(
+            "map.data", lambda: read_map_again(folder, method, table, known), partial(self._take, table)
+        )
 
     def _take_nothing(self) -> None:
         self._desk.background.forget("map.data")
-        self._key = self._table = self._data = self._classes = None
+        self._known = self._classes = None
         self._there, self._is_read = frozenset(), not self._state.is_reading
-        self.canvas.set_cloud(None)
+        self.drawing.show(None)
         self._show_state()
 
-    def _take(self, table: PictureTable, read: tuple[_Key, frozenset[str], Any]) -> None:
-        """Show what was read."""
-        key, self._there, data = read
-        self._is_read = True
-        self._table = table
-        if data is not None and not (self._is_so_far and data == "none"):
-            self._key, self._is_so_far = key, False
-            if isinstance(data, ClassMapData):
-                self._take_classes(data)
-            else:
-                self._data = data if isinstance(data, PictureMapData) else None
-                self._classes = None if data == "none" and key.method == "classes" else self._classes
-                self._put_cloud()
+    def _take(self, table: PictureTable, read: MapRead) -> None:
+        """Show what was read; a map that is being made stays until it is there."""
+        self._there, self._is_read = read.there, True
+        if self._is_of_classes:
+            self._take_classes(read.data if isinstance(read.data, ClassMapData) else None)
+        elif not read.is_same and not (self._is_so_far and read.data is None and self._work.job is not None):
+            self._known, self._is_so_far = (read.key, table), False
+            self._take_pictures(read.data if isinstance(read.data, PictureMapData) else None)
         self._show_state()
 
-    def _take_classes(self, data: ClassMapData) -> None:
+    def _take_pictures(self, data: PictureMapData | None) -> None:
+        self.drawing.show(data)
+        self.panel.show_picture_map(data)
+        view = self._choices.view
+        if data is not None and not self._has_been_seen and len(view) == len(("x", "y", "zoom")):
+            self.canvas.see(*(float(part) for part in view))
+        self._has_been_seen = self._has_been_seen or data is not None
+
+    def _take_classes(self, data: ClassMapData | None) -> None:
         """Show the classes, in the colours that their labels have on the map of pictures: the largest first."""
         self._classes = data
+        self.panel.show_class_map(data)
+        if data is None:
+            return
         cloud, n = data.cloud, len(data.about.names)
         ranks = np.argsort(np.argsort(-np.array(data.about.counts), kind="stable"))
+        colours_K3 = theme.category_colours(min(n, MOST_COLOURS))
         self.class_canvas.set_cloud(cloud, data.layer)
-        self.class_canvas.set_colours(
-            np.minimum(ranks, MOST_COLOURS - 1).astype(np.uint8), theme.category_colours(min(n, MOST_COLOURS))
-        )
+        self.class_canvas.set_colours(np.minimum(ranks, MOST_COLOURS - 1).astype(np.uint8), colours_K3)
         where = zip(cloud.numbers_S.tolist(), cloud.x_S.tolist(), cloud.y_S.tolist(), strict=True)
         self.class_canvas.set_places(
             [Place(data.about.names[number], x, y, data.about.counts[number]) for number, x, y in where]
         )
-
-    def _put_cloud(self) -> None:
-        data = self._data
-        if self._choices.method == "classes":
-            return
-        self.canvas.set_cloud(data.cloud if data else None, data.layer if data else None)
-        self._see_again()
-        self._colour()
-        self._show_filter()
-        self._show_selected()
-        self._show_current()
 
     def _look_for_progress(self) -> None:
         """Show how far a t-SNE that is being made has come."""
         folder, table = self._folder, self._state.table
         if folder is None or self._choices.method != "tsne":
             return
-        try:
-            stamp = so_far_path(folder).stat().st_mtime_ns
-        except OSError:
-            return
-        if stamp != self._so_far_stamp:
+        stamp = so_far_stamp(folder)
+        if stamp and stamp != self._so_far_stamp:
             self._so_far_stamp = stamp
             self._desk.background.run("map.so_far", lambda: read_so_far(folder, table), self._take_so_far)
 
     def _take_so_far(self, data: PictureMapData | None) -> None:
-        if data is None or self._work.job is None or self._choices.method != "tsne":
-            return
-        self._data, self._is_so_far, self._key = data, True, None
-        self._is_read = True
-        self._put_cloud()
-        self._show_state()
+        if data is not None and self._work.job is not None and self._choices.method == "tsne":
+            self._is_so_far, self._is_read, self._known = True, True, None
+            self._take_pictures(data)
+            self._show_state()
+
+    # What is in front
 
     def _show_state(self) -> None:
         """Show the map, or what there is to do first."""
-        method, state = self._choices.method, self._state
-        has_one = self._classes is not None if method == "classes" else self._data is not None
-        front = self._front if has_one and self._folder is not None else self.empty
+        front = self._front if self._data is not None and self._folder is not None else self.empty
         if self._stack.currentWidget() is not front:
             self._stack.setCurrentWidget(front)
-        self.setFocusProxy(front)
+            self.setFocusProxy(front)
         has_panel = self._choices.has_legend and front is not self.empty
         self.panel.setVisible(has_panel)
         self._panel_line.setVisible(has_panel)
-        if method == "classes":
-            self.panel.show_class_map(self._classes)
-        else:
-            self.panel.show_picture_map(self._data)
         for value, _, tip in METHODS:
             made = "" if value in self._there or self._folder is None else tr("\nNot made yet.")
             self.bar.methods.set_tip(value, tr(tip) + made)
         if front is self.empty:
-            self.empty.show_state(
-                METHOD_NAMES[method],
-                method,
-                is_read=self._is_read and not state.is_reading,
-                has_features=self._folder is not None,
-                model=state.model,
-                n_labels=len(state.table.label.words),
-                job=self._work.job,
-            )
+            self._show_empty()
         self._show_note()
         self._show_status()
 
+    def _show_empty(self) -> None:
+        method, state = self._choices.method, self._state
+        self.empty.show_state(
+            METHOD_NAMES[method],
+            method,
+            is_read=self._is_read and not state.is_reading,
+            has_features=self._folder is not None,
+            model=model_text(state.model, state.runs),
+            n_labels=len(state.table.label.words),
+            job=self._work.job,
+        )
+
     def _show_jobs(self) -> None:
+        """Follow a t-SNE while it is being made."""
         job = self._work.job
         if job is not None and is_tsne(job):
             if not self._look_again.isActive():
@@ -360,7 +348,7 @@ class MapView(QWidget):
 
     def _show_note(self) -> None:
         """Say quietly that the map is being made, or is out of date."""
-        job, data = self._work.job, self._classes if self._choices.method == "classes" else self._data
+        job, data = self._work.job, self._data
         text, action = "", ""
         if job is not None and self._has_map():
             progress = job.progress
@@ -379,139 +367,38 @@ class MapView(QWidget):
         self._update_button.setAccessibleName(action)
         self._update_button.setVisible(bool(action))
 
-    # Colours, filter, selection
-
-    def _colour(self) -> None:
-        """Read what the colours mean."""
-        state, data, by = self._state, self._data, self._choices.by
-        if data is None or data.cloud.n != len(state.table):
-            return
-        if by not in TITLES:
-            by = "label"
-        if by == "label" and not state.table.label.words:
-            by = "none"
-        is_on_N = np.zeros(len(state.table), np.bool_)
-        is_on_N[data.cloud.numbers_S] = True
-        table, marks, folder, current = state.table, state.marks, self._folder, state.current
-        by_now: By = by  # type: ignore[assignment]
-
-        def work() -> tuple[Colouring, list[Place]]:
-            found = read_colouring(by_now, table, marks, folder, current, is_on_N)
-            return found, _places(data, found)
-
-        if by_now == "similarity" or self._colour_key() != self._coloured_for:
-            self._desk.background.run("map.colours", work, partial(self._take_colours, self._colour_key()))
-        self._show_by()
-
-    _coloured_for: tuple[Any, ...] = ()
-
-    def _colour_key(self) -> tuple[Any, ...]:
-        """Return what colours depend on, by identity."""
-        state, by = self._state, self._choices.by
-        marks = (id(state.marks.tags), id(state.marks.ratings)) if by in ("tag", "rating") else ()
-        clusters = () if by != "cluster" or self._folder is None else _stamps(self._folder, "clusters")
-        return by, id(state.table), id(self._data), *marks, *clusters
-
-    def _take_colours(self, key: tuple[Any, ...], read: tuple[Colouring, list[Place]]) -> None:
-        if self._data is None or len(read[0].codes_N) != self._data.cloud.n:
-            return
-        self._coloured_for = key
-        self._colouring, self._found_places = read
-        self._colour_again()
-        self._show_places()
-        self._show_by()
-        self._show_status()
-
-    _found_places: list[Place] = []  # noqa: RUF012 - replaced whole
-
-    def _colour_again(self) -> None:
-        """Give what was read its colours in the theme of now."""
-        if self._colouring is not None:
-            self.panel.legend.show_colouring(self._colouring, self._choices.colour_map)
-            self.panel.legend.show_query(self._state.query)
-            self.canvas.set_colours(self._colouring.codes_N, self.panel.legend.colours_K3)
-        if self._classes is not None:
-            self._take_classes(self._classes)
-
     def _show_by(self) -> None:
         job = self._work.job
-        by = self._choices.by if self._choices.by in TITLES else "label"
         is_searching = job is not None and job.argv[0] == "clusters"
-        self.panel.show_by(by, self._colouring, is_searching=is_searching)  # type: ignore[arg-type]
-
-    def _show_places(self) -> None:
-        self.canvas.set_places(self._found_places if self._choices.has_names else [])
-
-    def _show_filter(self) -> None:
-        state, data = self._state, self._data
-        if data is None or data.cloud.n != len(state.table):
-            return
-        table, shown, hides = state.table, state.shown, self._choices.hides_others
-        self._desk.background.run(
-            "map.shown", lambda: _is_among(table, shown), lambda is_in_N: self._take_shown(is_in_N, hides)
-        )
-
-    def _take_shown(self, is_shown_N: NDArray[np.bool_], hides: bool) -> None:
-        data = self._data
-        if data is not None and len(is_shown_N) == data.cloud.n:
-            is_all = bool(is_shown_N[data.cloud.numbers_S].all())
-            self.canvas.set_shown(None if is_all else is_shown_N, hides_others=hides)
-
-    def _show_selected(self) -> None:
-        state, data = self._state, self._data
-        self._show_status()
-        if data is None or data.cloud.n != len(state.table):
-            return
-        if not len(state.selected):
-            self._desk.background.forget("map.selected")
-            self.canvas.set_chosen(None)
-            return
-        table, selected = state.table, state.selected
-        self._desk.background.run("map.selected", lambda: _is_among(table, selected), self._take_selected)
-
-    def _take_selected(self, is_chosen_N: NDArray[np.bool_]) -> None:
-        if self._data is not None and len(is_chosen_N) == self._data.cloud.n and len(self._state.selected):
-            self.canvas.set_chosen(is_chosen_N)
-
-    def _show_current(self) -> None:
-        self.canvas.set_current(self._number_of(self._state.current))
-
-    def _show_hovered(self) -> None:
-        number = self._number_of(self._state.hovered)
-        self.canvas.set_hovered(number)
-        if number < 0 or not self.canvas.underMouse():
-            self._card.hide()
-
-    def _number_of(self, picture: int | None) -> int:
-        table = self._state.table
-        return table.row_of(picture) if picture is not None and table.contains(picture) else -1
+        self.panel.show_by(self.drawing.by, self.drawing.colouring, is_searching=is_searching)
 
     def _show_status(self) -> None:
         """Say in words what is on the map and what is selected."""
-        state, data = self._state, self._data
-        if not self._has_map() or data is None or self._choices.method == "classes":
-            n = len(self._classes.about.names) if self._classes and self._has_map() else 0
-            self._status.setText(
-                tr("{classes}: a click selects its pictures", classes=counted(n, "class", "classes")) if n else ""
-            )
-            return
-        text = counted(len(data.cloud), "picture")
-        if n := len(state.selected):
-            text = tr("{n} of {all} selected", n=n, all=text) + self._mostly()
+        text = ""
+        if self._has_map():
+            text = self.drawing.words()
+            if self._is_of_classes and self._classes is not None:
+                classes = counted(len(self._classes.about.names), "class", "classes")
+                text = tr("{classes}: a click selects its pictures", classes=classes)
         self._status.setText(text)
         self.canvas.setAccessibleDescription(text)
 
-    def _mostly(self) -> str:
-        """Return which group most of the selected pictures are of."""
-        colouring, table = self._colouring, self._state.table
-        if colouring is None or colouring.groups_N is None or len(colouring.groups_N) != len(table):
-            return ""
-        places = colouring.groups_N[table.rows_of(self._state.selected)]
-        if not len(places) or not colouring.groups:
-            return ""
-        counts = np.bincount(places, minlength=len(colouring.groups))
-        most = int(counts.argmax())
-        return f" · {colouring.groups[min(most, len(colouring.groups) - 1)].text} {counts[most] / len(places):.0%}"
+    def _coloured(self) -> None:
+        self._show_by()
+        self._show_status()
+
+    def _show_selected(self) -> None:
+        self.drawing.show_selected()
+        self._show_status()
+
+    def _show_hovered(self) -> None:
+        self.drawing.show_hovered()
+        if self._state.hovered is None or not self.canvas.underMouse():
+            self._card.hide()
+
+    def _retint(self) -> None:
+        self.drawing.tint()
+        self._take_classes(self._classes) if self._classes is not None else None
 
     # What the person does on the map
 
@@ -548,27 +435,12 @@ class MapView(QWidget):
         table, name = self._state.table, self._classes.about.names[number]
         return table.ids_N[table.label.is_one_of([name])]
 
+    def _select_group(self) -> None:
+        self._selecting.group(self.drawing.colouring)
+
     def _select_none(self) -> None:
         if len(self._state.selected):
             self._session.select_with_tool(no_ids(), "replace", tr("Select nothing"))
-
-    def _picked_group(self, group: Group, is_toggle: bool) -> None:
-        """Filter by a group of the legend."""
-        colouring = self._colouring
-        if colouring is None or not colouring.facet:
-            return
-        query, facet = self._state.query, colouring.facet
-        if facet == "rating":
-            value: Any = 0 if query.rating == (group.value or 0) else group.value or 0
-        else:
-            if group.value == "" and facet in ("clusters", "tags"):
-                return  # a query cannot ask for pictures without one
-            now = getattr(query, facet)
-            if is_toggle:
-                value = tuple(one for one in now if one != group.value) if group.value in now else (*now, group.value)
-            else:
-                value = () if now == (group.value,) else (group.value,)
-        self._session.set_query(replace(query, **{facet: value}))
 
     def _hover(self, number: int) -> None:
         state = self._state
@@ -579,24 +451,10 @@ class MapView(QWidget):
         picture = int(state.table.ids_N[number])
         self._session.hover(picture)
         self._card_of = picture
-        self._card.show_picture(self.canvas.mouse, self._card_image(picture), self._lines(picture))
-
-    _card_of = -1
+        self._card.show_picture(self.canvas.mouse, self._card_image(picture), self.drawing.lines_of(picture))
 
     def _card_image(self, picture: int) -> QImage | None:
         return self._desk.thumbnails.image(picture, round(PICTURE_PX * self.devicePixelRatioF()))
-
-    def _lines(self, picture: int) -> tuple[str, ...]:
-        """Return what the card says of a picture: its name, label, group."""
-        table, colouring = self._state.table, self._colouring
-        row = table.row_of(picture)
-        lines = [table.name(picture)]
-        if text := table.label.word(row):
-            lines.append(text)
-        if colouring is not None and colouring.groups_N is not None and colouring.by != "label" and colouring.groups:
-            place = min(int(colouring.groups_N[row]), len(colouring.groups) - 1)
-            lines.append(colouring.groups[place].text)
-        return tuple(lines)
 
     def _picture(self, number: int, side: int) -> QImage | None:
         return self._desk.thumbnails.image(int(self._state.table.ids_N[number]), side)
@@ -616,7 +474,7 @@ class MapView(QWidget):
                 self._card.set_image(self._card_image(self._card_of))
 
     def _show_me_current(self) -> None:
-        self.canvas.show_number(self._number_of(self._state.current))
+        self.canvas.show_number(self.drawing.number_of(self._state.current))
 
     def _toggle_thumbnails(self) -> None:
         self._choose(thumbnails="near" if self._choices.thumbnails == "always" else "always")
@@ -628,16 +486,8 @@ class MapView(QWidget):
         self._remember.start()
 
     def _remember_view(self) -> None:
-        if self._data is not None and not self._is_so_far:
+        if self.drawing.data is not None and not self._is_so_far:
             self._choose(view=tuple(round(part, 6) for part in self.canvas.seen() or ()))
-
-    def _see_again(self) -> None:
-        """Show the part that was seen last when the first map is drawn."""
-        if self._seen_for is None and self._data is not None and self._folder is not None:
-            self._seen_for = (self._folder, self._choices.method)
-            view = self._choices.view
-            if len(view) == len(("x", "y", "zoom")):
-                self.canvas.see(*(float(part) for part in view))
 
     def showEvent(self, event: QShowEvent) -> None:
         """Begin to draw."""
@@ -663,8 +513,7 @@ class MapView(QWidget):
         self._work.make_map(self._choices.method, self._title, again=True)
 
     def _update(self) -> None:
-        data = self._classes if self._choices.method == "classes" else self._data
-        self._work.update(self._choices.method, self._title, data)
+        self._work.update(self._choices.method, self._title, self._data)
 
     def _press_note(self) -> None:
         """Do what the quiet line offers."""
@@ -678,7 +527,7 @@ class MapView(QWidget):
 
     def _by_cluster(self) -> None:
         self._choose(by="cluster")
-        self._colour()
+        self.drawing.colour()
 
     def _as_seen(self) -> Seen:
         """Return the map as it is seen, to be taken away."""
@@ -689,9 +538,9 @@ class MapView(QWidget):
             title = tr("{n} classes", n=len(classes.about.names))
             sheet = Sheet(title=title, note=note, keys=[])
             return Seen(canvas=self.class_canvas, sheet=sheet, name=lambda number: classes.about.names[number])
-        n = len(self._data.cloud) if self._data else 0
+        n = len(self.drawing.data.cloud) if self.drawing.data else 0
         title = tr("{method} of {n} pictures", method=METHOD_NAMES[method], n=n)
-        keys = legend_keys(self._colouring, self.panel.legend.colours_K3)
+        keys = legend_keys(self.drawing.colouring, self.panel.legend.colours_K3)
         sheet = Sheet(title=title, note=note, keys=keys)
         return Seen(canvas=self.canvas, sheet=sheet, name=lambda number: table.path(int(table.ids_N[number])))
 
@@ -701,46 +550,3 @@ class MapView(QWidget):
         chosen, _ = QFileDialog.getSaveFileName(self, tr("Save the map"), str(begin), f"*.{ending}")
         if chosen:
             save(self._desk, self._as_seen(), Path(chosen).with_suffix(f".{ending}"))
-
-
-def _stamps(folder: Path, method: str) -> tuple[int, ...]:
-    """Return when what a map or clusters are made of was last written, 0 for never."""
-    names = (
-        ["rows.npy", f"map-{method}.json"]
-        if method != "clusters"
-        else ["clusters-kmeans.json", "clusters-hdbscan.json"]
-    )
-    found = []
-    for name in names:
-        try:
-            found.append((folder / name).stat().st_mtime_ns)
-        except OSError:
-            found.append(0)
-    return tuple(found)
-
-
-def _is_among(table: PictureTable, ids: Ids) -> NDArray[np.bool_]:
-    """Return which pictures of a table are among some."""
-    is_among_N = np.zeros(len(table), np.bool_)
-    is_among_N[table.rows_of(ids)] = True
-    return is_among_N
-
-
-def _places(data: PictureMapData, colouring: Colouring) -> list[Place]:
-    """Return the names of the largest groups, where each is densest."""
-    groups = [group for group in colouring.groups if group.value not in ("", None)][:NAMED]
-    if (
-        colouring.groups_N is None
-        or colouring.facet not in FACETS.values()
-        or colouring.by == "rating"
-        or len(groups) < 2
-    ):
-        return []
-    codes_S = colouring.groups_N[data.cloud.numbers_S]
-    codes_S = np.where(codes_S < len(groups), codes_S, -1)
-    middles, counts = densest_places(data.cloud, codes_S, len(groups))
-    return [
-        Place(group.text, float(middle[0]), float(middle[1]), int(count))
-        for group, middle, count in zip(groups, middles, counts, strict=True)
-        if count
-    ]

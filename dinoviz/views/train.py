@@ -31,10 +31,12 @@ LIVE_MS = 500
 """Between two readings while a run goes on."""
 IDLE_MS = 4000
 """Between two while none does: one may be started from a terminal."""
-LIST_PX = 268
+LIST_PX, LEAST_LIST_PX = 268, 236
 NEW = 0
 """Page of the run that is being prepared."""
 MOST_COMPARED = 6
+TRAINING = ("train", "resume")
+"""Commands that make a run, or go on with one."""
 
 
 class TrainView(QWidget):
@@ -46,6 +48,7 @@ class TrainView(QWidget):
         self._session = desk.session
         self._infos: tuple[RunInfo, ...] = ()
         self._has_read = False
+        self._job_states: dict[int, str] = {}
         self._logs: dict[int, RunLog] = {}
         self._films: dict[int, ProbeFilm] = {}
         self._new_page: NewRunPage | None = None
@@ -54,7 +57,8 @@ class TrainView(QWidget):
         self._build()
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._read)
-        watch(self, self._session, ("project", "runs", "jobs"), self._read)
+        watch(self, self._session, ("project", "runs"), self._read)
+        watch(self, self._session, ("jobs",), self._jobs_moved)
         watch(self, self._session, ("choices.train", "model"), self.draw)
         desk.jobs.message.connect(self._heard)
         self._bind()
@@ -62,6 +66,7 @@ class TrainView(QWidget):
     def _build(self) -> None:
         left = QWidget()
         left.setProperty("kind", "panel")
+        left.setMinimumWidth(LEAST_LIST_PX)
         column = QVBoxLayout(left)
         column.setContentsMargins(theme.SPACE_L, theme.SPACE_L, theme.SPACE, theme.SPACE)
         column.setSpacing(theme.SPACE)
@@ -76,7 +81,9 @@ class TrainView(QWidget):
             "small",
             wraps=True,
         )
+        self._queued = label("", "small", wraps=True)
         column.addWidget(self._no_runs)
+        column.addWidget(self._queued)
         column.addWidget(self.runs, 1)
         self._stack = QStackedWidget()
         self._empty = EmptyState(
@@ -185,6 +192,15 @@ class TrainView(QWidget):
 
         self._desk.background.run("train.runs", work, self._take)
 
+    def _jobs_moved(self) -> None:
+        """Show how far the run is; read anew only where a job began or ended."""
+        states = {job.id: job.state for job in self._session.state.jobs}
+        if states != self._job_states:
+            self._job_states = states
+            self._read()
+        elif (info := self._info()) is not None and self.isVisible():
+            self._draw_head(info)
+
     def _wanted(self) -> list[int]:
         """Return the runs whose curves are shown: the one looked at, then those compared with it."""
         train = self._session.state.choices.train
@@ -218,6 +234,7 @@ class TrainView(QWidget):
         train = state.choices.train
         self.runs.show_infos(self._infos, train.page, train.compared)
         self._no_runs.setVisible(not self._infos)
+        self._draw_queue()
         info = self._info()
         if state.project is None or not self.isVisible() or (info is None and train.page != NEW and not self._has_read):
             return
@@ -227,7 +244,7 @@ class TrainView(QWidget):
             return
         self._stack.setCurrentWidget(self.run_page)
         self.run_page.show_tab(train.tab)
-        self.run_page.show_run(info, self._job_of(info), state.model == str(info.folder))
+        self._draw_head(info)
         shown = [self._logs[number] for number in self._wanted() if number in self._logs]
         self.run_page.show_logs(shown)
         if train.tab == "pictures":
@@ -235,6 +252,17 @@ class TrainView(QWidget):
             self.run_page.show_films(films, self._logs)
             if not films:
                 self._read()
+
+    def _draw_queue(self) -> None:
+        """Say which runs wait for their turn."""
+        waiting = [job for job in self._session.state.jobs if job.state == "waiting" and job.argv[0] in TRAINING]
+        self._queued.setText(tr("Waiting: {titles}", titles="; ".join(job.title for job in waiting)))
+        self._queued.setVisible(bool(waiting))
+
+    def _draw_head(self, info: RunInfo) -> None:
+        failure = next((job for job in reversed(self._jobs_of(info)) if job.state == "failed"), None)
+        is_used = self._session.state.model == str(info.folder)
+        self.run_page.show_run(info, self._job_of(info), failure, is_used=is_used)
 
     def _page(self) -> int:
         return self._session.state.choices.train.page
@@ -252,14 +280,18 @@ class TrainView(QWidget):
         info = self._info()
         return info is not None and info.state == state
 
+    def _jobs_of(self, info: RunInfo) -> list[Job]:
+        """Return the jobs of this window that trained a run, oldest first."""
+
+        def is_of_run(job: Job) -> bool:
+            has_made = any(one.what == "run" and Path(one.path) == info.folder for one in job.made)
+            return has_made or (job.argv[0] == "resume" and Path(job.argv[1]) == info.folder)
+
+        return [job for job in self._session.state.jobs if is_of_run(job)]
+
     def _job_of(self, info: RunInfo) -> Job | None:
-        """Return the job of this window that trains a run."""
-        for job in self._session.state.jobs:
-            made = any(one.what == "run" and Path(one.path) == info.folder for one in job.made)
-            resumes = job.argv[0] == "resume" and Path(job.argv[1]) == info.folder
-            if not job.is_over and (made or resumes):
-                return job
-        return None
+        """Return the job of this window that trains a run now."""
+        return next((job for job in self._jobs_of(info) if not job.is_over), None)
 
     # What a person does.
 

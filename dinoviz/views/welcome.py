@@ -139,6 +139,7 @@ class WelcomeView(QWidget):
         )
         row = QHBoxLayout()
         row.setSpacing(theme.SPACE)
+        self._first = folder
         for part in (folder, sample, project):
             row.addWidget(part)
         row.addStretch()
@@ -268,3 +269,4 @@ class WelcomeView(QWidget):
         super().showEvent(event)
         self._draw_icons()
         self._look_again()
+        self._first.setFocus(Qt.FocusReason.OtherFocusReason)

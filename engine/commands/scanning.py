@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import BadInput
-from engine.images import Found, PassedOver, Probe, find_pictures, probe_many
+from engine.images import Found, PassedOver, Probe, find_pictures, first_pictures, probe_many
 from engine.machine import usable_cores
 from engine.project import GONE, SUFFIX, Picture, Project, default_folder
-from engine.protocol import Tell
+from engine.protocol import Progress, Tell
 from engine.timing import Pace
 
 FILES_PER_WORKER = 50  # fewer are not worth the 0.3 s that one more process takes to start
 BLOCK = 500  # rows written at once: what a kill can cost
-FIRST_BLOCK = 60  # so that a window fills its first screen at once
+FIRST_SCREEN = 200  # pictures that a window shows before the whole folder was gone through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,15 @@ def open_project(folder: Path, project: Path | None) -> Project:
 
 
 def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
-    """Bring the table of a project up to date: what is new, changed or was unreadable is decoded, the rest is kept."""
+    """Bring the table of a project up to date: what is new, changed or was unreadable is decoded, the rest is kept.
+
+    What was never seen is listed at once, and checked then; until it is, it has no hash.
+    """
     root = project.pictures_folder
+    if project.count() == 0:
+        _list_unchecked(project, first_pictures(root, FIRST_SCREEN), tell)
     findings = find_pictures(root)
+    _list_unchecked(project, findings.pictures, tell)
     known = {picture.path: picture for picture in project.pictures()}
     new = [found for found in findings.pictures if again or _is_new(found, known.get(found.path))]
     kept = {found.path: found for found in findings.pictures}
@@ -70,9 +76,25 @@ def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
     )
 
 
+def _list_unchecked(project: Project, found: Sequence[Found], tell: Tell) -> None:
+    """Put those that the table does not have into it, without having looked into any."""
+    known = set(project.paths().values())
+    new = [row for row in found if row.path not in known]
+    if new:
+        project.record(_row(row) for row in new)
+        tell(Progress(what="looking for pictures", done=len(known) + len(new), total=0, unit="pictures"))
+
+
+def _row(found: Found) -> Picture:
+    return Picture(
+        path=found.path, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns, label=found.label, split=found.split
+    )
+
+
 def _is_new(found: Found, known: Picture | None) -> bool:
     return (
         known is None
+        or known.hash is None  # only listed so far
         or known.problem is not None  # which may have passed: a slow disk, a missing extra, a permission
         or (known.size_bytes, known.mtime_ns) != (found.size_bytes, found.mtime_ns)
     )
@@ -92,12 +114,8 @@ def _checked(root: Path, found: Sequence[Found]) -> Iterator[Picture]:
     outcomes = probe_many((root / row.path for row in found), workers=workers)
     for row, outcome in zip(found, outcomes, strict=True):
         probe = outcome if isinstance(outcome, Probe) else None
-        yield Picture(
-            path=row.path,
-            size_bytes=row.size_bytes,
-            mtime_ns=row.mtime_ns,
-            label=row.label,
-            split=row.split,
+        yield replace(
+            _row(row),
             hash=probe.content_hash if probe else None,
             rows=probe.rows if probe else None,
             cols=probe.cols if probe else None,
@@ -113,11 +131,10 @@ def _paced(pictures: Iterator[Picture], pace: Pace) -> Iterator[Picture]:
 
 def _blocks(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
     block: list[Picture] = []
-    size = FIRST_BLOCK
     for picture in pictures:
         block.append(picture)
-        if len(block) == size:
+        if len(block) == BLOCK:
             yield block
-            block, size = [], BLOCK
+            block = []
     if block:
         yield block

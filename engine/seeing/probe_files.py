@@ -33,7 +33,7 @@ class ProbeLook:
     @property
     def mean(self) -> NDArray[np.float32]:
         """Attention, mean over the heads."""
-        return self.attention_HRC.mean(axis=0, dtype=np.float32)
+        return np.asarray(self.attention_HRC.mean(axis=0, dtype=np.float32))
 
     @property
     def seen(self) -> tuple[float, float]:

@@ -1,16 +1,18 @@
 """What the place of training costs the thread that paints: ``python tests/bench/bench_train_view.py``.
 
-Milliseconds of a key in the form until all is settled and painted, of curves of 100,000 measurements, of the cross-hair,
-and of a step of the probe pictures; the median and the worst of some tries.
+Milliseconds of a key in the form until all is settled and painted, of curves of 100,000 measurements, of the
+cross-hair, and of a step of the probe pictures; the median and the worst of some tries.
 """
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 from PySide6.QtGui import QImage

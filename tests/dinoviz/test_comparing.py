@@ -83,7 +83,7 @@ def test_common_neighbours_are_counted_picture_by_picture(tmp_path):
         one, other = (read_neighbourhood(project.features(f"m{i}").folder) for i in range(2))
     found = overlap(one, other, k=10)
     for picture in found.ids_B[:20].tolist():
-        same = set(one.of(picture)[0][:10].tolist()) & set(other.of(picture)[0][:10].tolist())
+        same = set(one.of(picture).tolist()) & set(other.of(picture).tolist())
         assert found.of(picture) == len(same)
     assert found.mean == pytest.approx(found.same_B.mean())
     changed = [found.of(int(i)) for i in found.most_changed()]
@@ -100,17 +100,18 @@ def test_a_picture_that_was_not_seen_is_in_no_neighbourhood(tmp_path):
     with made_project(tmp_path) as project:
         near = read_neighbourhood(project.features().folder)
         unseen = project.pictures()[5].id
-    assert unseen not in near.ids_N and not (near.near_Nk == unseen).any()
-    assert len(near.of(unseen)[0]) == 0
+    assert unseen not in near.ids_N and not any(unseen in near.of(int(picture), near.k) for picture in near.ids_N)
+    assert len(near.of(unseen)) == 0
     assert overlap(near, near).of(unseen) is None
 
 
 def test_few_pictures_have_fewer_neighbours():
     near = Neighbourhood(
-        plan=set_plan(),
         ids_N=np.array([1, 2, 3]),
-        near_Nk=np.array([[2, 3], [1, -1], [1, 2]]),
-        likeness_Nk=np.ones((3, 2), np.float32),
+        places_N=np.arange(3),
+        all_ids=np.array([1, 2, 3, -1]),
+        rows_Sk=np.array([[1, 2], [0, -1], [0, 1]], np.int32),
+        likeness_Sk=np.ones((3, 2), np.float32),
     )
-    assert near.of(2)[0].tolist() == [1]
+    assert near.of(2).tolist() == [1]
     assert overlap(near, near).same_B.tolist() == [2, 1, 2]

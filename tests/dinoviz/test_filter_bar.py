@@ -161,6 +161,18 @@ def test_a_selection_is_kept_under_a_name_and_shown_again(bar, desk, qtbot):
     qtbot.waitUntil(lambda: chips(bar) == ["Kept selection: good ones"])
 
 
+def test_a_kept_selection_is_forgotten_by_delete_and_comes_back_by_undo(bar, desk, qtbot):
+    desk.session.select([1, 4])
+    desk.session.save_selection("good ones")
+    popup, view = popup_of(bar, qtbot, "among")
+    QTest.keyClick(view, Qt.Key.Key_Delete)
+    assert desk.session.state.marks.selections == {}
+    qtbot.waitUntil(lambda: not view.isVisible())
+    desk.session.undo()
+    assert desk.session.state.marks.selections == {"good ones": (1, 4)}
+    popup.close()
+
+
 def test_the_field_follows_the_session_but_not_while_one_types(bar, desk, qtbot):
     field = bar.findChild(QLineEdit)
     desk.session.set_query(Query(text="dog"))

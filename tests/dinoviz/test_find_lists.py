@@ -76,7 +76,8 @@ def test_groups_with_pictures_that_left_the_project_are_not_shown():
     ("marks", "is_done"),
     [
         (Marks(), False),
-        (Marks(hidden=frozenset({1})), False),
+        (Marks(hidden=frozenset({2})), False),
+        (Marks(hidden=frozenset({1})), True),
         (Marks(hidden=frozenset({1, 3})), True),
         (Marks(verdicts={(NOT_COPIES, "1,2,3"): KEPT}), True),
         (Marks(verdicts={(NOT_COPIES, "1,2,3,4"): KEPT}), True),
@@ -88,6 +89,21 @@ def test_groups_with_pictures_that_left_the_project_are_not_shown():
 def test_copies_are_done_when_one_is_left_or_those_left_are_no_copies(marks, is_done):
     (row,) = copies_of(found_of((1, 2, 0.9), (1, 3, 0.8)), 0.5, TABLE)
     assert row.is_done(Said(marks)) == is_done
+
+
+def test_a_chain_keeps_both_of_its_ends_and_is_done_without_what_links_them():
+    (row,) = copies_of(found_of((1, 2, 0.9), (2, 3, 0.8)), 0.5, TABLE)
+    assert row.proposed([1, 2, 3]) == [1, 3]
+    assert row.proposed([2, 3]) == [2]
+    assert row.is_done(Said(Marks(hidden=frozenset({2}))))
+    assert not row.is_done(Said(Marks(hidden=frozenset({1}))))
+
+
+def test_equal_files_are_copies_of_each_other_also_without_the_first():
+    (row,) = copies_of(found_of((1, 2, 0.9), copies={1: [3, 4]}), 0.5, TABLE)
+    assert row.proposed([1, 2, 3, 4]) == [1]
+    assert row.proposed([3, 4, 2]) == [3]
+    assert not row.is_done(Said(Marks(hidden=frozenset({1, 2}))))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +120,13 @@ def test_outliers_and_labels_are_done_when_something_was_said(marks, outlier, la
     said = Said(marks)
     assert OutlierRow(Outlier(picture=2, isolation=1, score=4, stands_out=True)).is_done(said) == outlier
     assert LabelRow(suspect(2)).is_done(said) == label
+
+
+def test_a_label_that_a_copy_contradicted_is_settled_when_the_copy_is():
+    row = LabelRow(suspect(1, copy=2, copy_likeness=1.0))
+    assert not row.is_done(Said(Marks(labels={2: "bird"})))
+    assert row.is_done(Said(Marks(labels={2: "cat"})))
+    assert row.is_done(Said(Marks(hidden=frozenset({2}))))
 
 
 def test_the_next_row_is_the_next_one_that_is_not_done():
@@ -135,7 +158,7 @@ def test_what_was_found_is_read_with_the_set_and_said_to_be_old_when_it_changed(
     with Project.at(folder) as project:
         features = project.features()
     before = stamp_of(features.folder)
-    lists = read_lists(features.folder)
+    lists = read_lists(features.folder, TABLE)
     assert (lists.duplicates, lists.oddities, lists.neighbours, lists.is_old) == (None, None, None, frozenset())
     assert lists.near(int(features.ids_N[0]), 5) == []
     keep_duplicates(features, replace(found_of((1, 2, 0.9)), made_from="of another time"))
@@ -144,7 +167,7 @@ def test_what_was_found_is_read_with_the_set_and_said_to_be_old_when_it_changed(
         Oddities(made_from="", n_pictures=12, n_standing_out=0, outliers=[], n_judged=0, suspects=[], prototypes=[]),
     )
     assert stamp_of(features.folder) != before
-    lists = read_lists(features.folder)
+    lists = read_lists(features.folder, TABLE)
     assert lists.duplicates is not None
     assert lists.oddities is not None
     assert lists.is_old == {"duplicates"}

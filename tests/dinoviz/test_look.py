@@ -12,12 +12,13 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
 
 from dinoviz.views.look import LookView
+from engine.catalogue import BUNDLED
 from engine.exporting.edited import path_of
 from engine.facts import BUNDLED_FILE
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 """The service loads torch, beside whatever else this machine does."""
 
 
@@ -28,14 +29,20 @@ def desk(qtbot):
 
 
 @pytest.fixture
-def look(qtbot, desk, tmp_path):
+def look(qtbot, desk, tmp_path, monkeypatch):
+    def arguments():  # as the window starts it: with the bundled network, whichever is chosen
+        project = desk.session.state.project
+        return None if project is None else ["--model", BUNDLED, "--project", str(project)]
+
+    monkeypatch.setattr(desk.vision, "_arguments", arguments)
     view = LookView(desk)
     qtbot.addWidget(view)
     view.resize(1200, 800)
     view.show()
     desk.session.open(scanned(tmp_path, 6, ()))
     qtbot.waitUntil(lambda: len(desk.session.state.shown) == 6, timeout=PATIENCE_MS)
-    return view
+    yield view
+    view.close()
 
 
 def choose(desk, **fields):
@@ -47,7 +54,9 @@ def wait(qtbot, check):
 
 
 def current_is_seen(look, desk):
-    return look._seen is not None and look._seen_of == (desk.session.state.current, look._choices.shows)
+    return (
+        look._looker.seen is not None and look._looker.picture == desk.session.state.current and look._looker.is_seen()
+    )
 
 
 def test_first_picture_is_looked_at_and_the_next_one_is_there_before_it_is_asked_for(qtbot, look, desk):
@@ -56,9 +65,9 @@ def test_first_picture_is_looked_at_and_the_next_one_is_there_before_it_is_asked
     assert desk.session.state.current == desk.session.state.shown[0]
     assert len(look._canvas._layers) == 1
     assert [tile.title for tile in look._strip.tiles] == ["Mean", "Head 1", "Head 2", "Head 3"]
-    wait(qtbot, lambda: len(look._looks._kept) == 2)
+    wait(qtbot, lambda: len(look._looker.looks._kept) == 2)
     desk.actions.trigger("look.next")
-    wait(qtbot, lambda: look._shown_picture == desk.session.state.shown[1])
+    wait(qtbot, lambda: look._looker.picture == desk.session.state.shown[1])
     assert current_is_seen(look, desk), "without a question"
 
     QTest.mouseClick(look._strip.viewport(), Qt.MouseButton.LeftButton, pos=look._strip.rect_of(2).center())
@@ -102,9 +111,9 @@ def test_mask_is_brushed_undone_kept_and_saved(qtbot, look, desk, tmp_path, monk
     assert set(np.unique(saved)) <= {0, 255}
 
     desk.session.step(1)
-    wait(qtbot, lambda: look._shown_picture != picture and look._mask is not None)
+    wait(qtbot, lambda: look._looker.picture != picture and look._mask is not None)
     desk.session.step(-1)
-    wait(qtbot, lambda: look._shown_picture == picture and look._strokes is not None)
+    wait(qtbot, lambda: look._looker.picture == picture and look._brush.strokes is not None)
     wait(qtbot, lambda: look._mask is not None and look._mask.pixels == pixels)
 
     done = []
@@ -126,22 +135,22 @@ def test_patch_under_the_mouse_looks_and_is_kept_by_a_click(qtbot, look, desk):
     canvas = look._canvas
     at = canvas.rect().center()
     QTest.mouseMove(canvas, at)
-    wait(qtbot, lambda: look._hovered is not None and look._wanted.query == look._hovered)
-    wait(qtbot, lambda: look._looks.kept(look._wanted) is look._seen)
+    wait(qtbot, lambda: look._looker.hovered is not None and look._looker.wanted.query == look._looker.hovered)
+    wait(qtbot, lambda: look._looker.looks.kept(look._looker.wanted) is look._looker.seen)
     QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=at)
-    pinned = look._pinned
-    assert pinned == look._hovered
+    pinned = look._looker.pinned
+    assert pinned == look._looker.hovered
     QTest.mouseMove(canvas, at + QPoint(120, 90))
     qtbot.wait(60)
-    assert look._wanted.query == pinned
+    assert look._looker.wanted.query == pinned
     QTest.keyClick(canvas, Qt.Key.Key_Escape)
-    assert look._pinned is None
+    assert look._looker.pinned is None
 
     desk.actions.trigger("look.likeness")
     QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=at)
     choose(desk, is_together=True)
-    wait(qtbot, lambda: look._seen is not None and len(getattr(look._seen, "arrays", ())) == 6)
-    assert look._seen.arrays[0][look._pinned] == pytest.approx(1, abs=1e-4)
+    wait(qtbot, lambda: look._looker.seen is not None and len(getattr(look._looker.seen, "arrays", ())) == 6)
+    assert look._looker.seen.arrays[0][look._looker.pinned] == pytest.approx(1, abs=1e-4)
     wait(qtbot, lambda: all(tile.over is not None for tile in look._strip.tiles))
 
 
@@ -151,8 +160,8 @@ def test_matches_join_the_current_picture_with_one_that_is_chosen_below(qtbot, l
     wait(qtbot, lambda: current_is_seen(look, desk) and len(look._lines.lines) > 0)
     assert look._other.isVisible()
     QTest.mouseClick(look._strip.viewport(), Qt.MouseButton.LeftButton, pos=look._strip.rect_of(3).center())
-    wait(qtbot, lambda: look._wanted.other.name == "p03.jpg")
-    wait(qtbot, lambda: look._looks.kept(look._wanted) is look._seen)
+    wait(qtbot, lambda: look._looker.wanted.other.name == "p03.jpg")
+    wait(qtbot, lambda: look._looker.looks.kept(look._looker.wanted) is look._looker.seen)
     desk.actions.trigger("look.copy_seen")
     wait(qtbot, lambda: QGuiApplication.clipboard().image().width() > 160)
     assert QGuiApplication.clipboard().image().height() == 60
@@ -165,8 +174,8 @@ def test_second_network_stands_beside_and_one_that_is_not_there_is_told_in_words
     other = tmp_path / "other.safetensors"
     other.write_bytes(BUNDLED_FILE.read_bytes())
     choose(desk, other_model=str(other))
-    wait(qtbot, lambda: look._other_seen is not None)
-    np.testing.assert_allclose(look._other_seen.maps_HRC, look._seen.maps_HRC, atol=1e-6)
+    wait(qtbot, lambda: look._looker.other_seen is not None)
+    np.testing.assert_allclose(look._looker.other_seen.maps_HRC, look._looker.seen.maps_HRC, atol=1e-6)
     assert look._other.view is look._canvas.view
     choose(desk, other_model="")
     desk.session.use_model(str(tmp_path / "nowhere.safetensors"))

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from dinoviz.choices import LookChoices
-from dinoviz.looking import Looks, MatchesSeen, PatchesSeen, question_of, read_answer, side_of
+from dinoviz.looking import Looks, MatchesSeen, PatchesSeen, lattice_of, question_of, read_answer, side_of
 from engine import questions as q
 from engine.protocol import Refused
+from engine.seeing.grid import Grid
 
 MODEL = q.Model(model="runs/0001", sha256="0", width=192, depth=6, heads=3, registers=0, patch=8)
 LATTICE = q.Lattice(rows=2, cols=3, patch=8, resized=(16, 24), picture=(40, 60))
@@ -153,3 +154,10 @@ def test_choices_from_an_edited_file_ask_nothing_that_is_refused():
     choices = LookChoices(shows="colours", style="unknown", foreground="red", is_flipped=True)
     question = question_of(choices, MODEL, PICTURE)
     assert (question.style, question.foreground) == ("dinov2", "auto")
+
+
+@pytest.mark.parametrize(("size", "patch", "side"), [((123, 151), 8, 61), ((40, 900), 14, 56), ((900, 40), 16, 480)])
+def test_patches_lie_as_the_engine_will_say(size, patch, side):
+    grid, lattice = Grid.of(size, patch=patch, side=side), lattice_of(size, patch, side)
+    assert (lattice.rows, lattice.cols, lattice.resized) == (grid.rows, grid.cols, grid.resized)
+    assert lattice.picture == size

@@ -2,10 +2,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QObject, QPoint, QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QDrag, QImage, QWheelEvent
+from PySide6.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QDrag, QHelpEvent, QImage, QWheelEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel
+from PySide6.QtWidgets import QApplication, QLabel, QToolTip
 
 from dinoviz import picture_grid
 from dinoviz.grid_cells import Cells
@@ -231,6 +231,16 @@ def test_ctrl_and_arrows_leave_the_selection_and_space_adds_to_it(grid):
     assert state(grid).selected.tolist() == [3]
 
 
+def test_escape_selects_nothing_and_undo_brings_the_selection_back(grid):
+    click(grid, 3)
+    click(grid, 6, SHIFT)
+    press(grid, Qt.Key.Key_Escape)
+    assert not len(state(grid).selected)
+    assert state(grid).current == 6
+    grid._session.undo()
+    assert state(grid).selected.tolist() == [3, 4, 5, 6]
+
+
 def test_ctrl_a_selects_all_that_are_shown(grid):
     grid.set_ids(np.array([5, 9, 7]))
     press(grid, Qt.Key.Key_A, CTRL)
@@ -356,6 +366,14 @@ def test_pictures_are_dragged_out_as_files_and_as_ids(grid, monkeypatch):
     QTest.mouseMove(view, centre(grid, 2) + QPoint(20, 20))
     assert [url.fileName() for url in dragged[0].urls()] == ["p2.jpg", "p3.jpg"]
     assert ids_of(dragged[0]) == [2, 3]
+
+
+def test_the_tooltip_says_what_a_picture_is(grid, monkeypatch):
+    shown = []
+    monkeypatch.setattr(QToolTip, "showText", lambda _place, text, *_: shown.append(text))
+    point = centre(grid, 4)
+    QApplication.sendEvent(grid.viewport(), QHelpEvent(QEvent.Type.ToolTip, point, grid.mapToGlobal(point)))
+    assert shown == ["p4.jpg\n400 \N{MULTIPLICATION SIGN} 300 px · 1.0 kB"]
 
 
 def test_its_accessible_name_says_how_many_and_which_one(grid, qtbot):

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinoviz.run_log import RunLog, smoothed, thinned
+from dinoviz.run_log import RunLog, condensed, smoothed, thinned
 from engine.protocol import Noticed
 from engine.recipes import Facts, Recipe, settle
 from tests.dinoviz.runs import measured, tell, write_plan
@@ -22,10 +22,10 @@ def test_a_run_is_read_on_as_it_grows(run):
     tell(run, measured(1, loss=5.0), measured(2, loss=math.nan))
     with (run / "events.jsonl").open("a") as file:
         file.write('{"kind": "measured", "st')  # cut in the middle of a line
-    assert log.read_on().measured == 2
+    assert log.read_on() == 2
     with (run / "events.jsonl").open("a") as file:
         file.write('ep": 3, "values": {"loss": 4.0}}\n')
-    assert log.read_on().measured == 1
+    assert log.read_on() == 1
     steps, losses = log.series("loss")
     assert steps.tolist() == [1, 2, 3]
     np.testing.assert_array_equal(losses, [5.0, np.nan, 4.0])
@@ -62,7 +62,7 @@ def test_a_collapse_is_told_in_words_with_what_to_do(run):
     assert "head_norm" in hint
     tell(run, measured(160))
     assert log.read_all().diagnosis() == []
-    assert [notice.text for notice in log.notices] == ["uniform"]
+    assert log.lines == ["uniform do"]
 
 
 def test_a_spike_survives_thinning():
@@ -85,3 +85,13 @@ def test_smoothing_keeps_constants_gaps_and_ends():
     ramp = np.arange(20.0)
     np.testing.assert_allclose(smoothed(ramp, 7), ramp)
     assert smoothed(ramp, 1) is ramp
+
+
+def test_condensing_takes_means_of_neighbours():
+    x, y = np.arange(10.0), np.arange(10.0)
+    y[3] = np.nan
+    few_x, few_y, each = condensed(x, y, 4)
+    assert each == 3
+    assert few_x.tolist() == [1, 4, 7]
+    assert few_y.tolist() == [1, 4.5, 7]
+    assert condensed(x, y, 10)[2] == 1

@@ -57,13 +57,18 @@ def test_what_cannot_be_is_told_at_its_field_and_the_rest_is_still_settled():
     assert set(made.problems) == {"batch", "local_side", "grey", "prepare"}
     assert "whole number" in made.problems["batch"]
     assert "0 to 1" in made.problems["grey"]
-    assert "Side of small crops 20" in made.problems["local_side"]
+    assert "'Side of small crops' 20" in made.problems["local_side"]
     assert made.plan.run.epochs == 7
     assert not made.can_start
 
 
 def test_an_unknown_architecture_is_told_at_the_model():
     assert "vit-huge" in prepared({"model": "vit-huge/16"}, ground()).problems["model"]
+
+
+def test_sentences_of_the_engine_name_fields_as_the_form_does():
+    told = run_plan.as_the_form_says("Switch on head_norm batch or --init; not --later or some_thing.")
+    assert told == "Switch on 'Head norm' batch or 'Start from'; not --later or some_thing."
 
 
 def test_too_few_pictures_are_nobodys_field():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QWidget
 
 from dinoviz import machine_facts
 from dinoviz.desk import Desk
@@ -68,6 +68,35 @@ def test_without_runs_the_form_is_there_and_says_what_it_will_take(qtbot, view):
     assert view.new_page.start_button.isEnabled()
     assert "About" in view.new_page._plan_line.text()
     assert "12 pictures" in view.new_page._lines[0].text()
+
+
+def test_whatever_takes_the_focus_has_a_name(qtbot, view, desk, project):
+    write_looks(made_run(project), ["cat/p00.jpg"])
+    desk.session.refresh()
+    qtbot.waitUntil(lambda: len(view.runs.cards) == 1)
+    view.look_at(1)
+    qtbot.waitUntil(lambda: view._run_page is not None and 1 in view._logs)
+    for page in (1, 0):
+        view.look_at(page)
+        wanted = view.run_page if page else view.new_page
+        qtbot.waitUntil(wanted.isVisible)
+        for widget in view.findChildren(QWidget):
+            takes_focus = widget.isVisible() and widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+            if takes_focus and not isinstance(widget.parent(), QComboBox | QAbstractScrollArea):
+                assert widget.accessibleName(), f"{type(widget).__name__} in {type(widget.parent()).__name__}"
+
+
+def test_two_runs_wait_in_a_queue(qtbot, view, desk):
+    choose(view, texts=(("epochs", "1"), ("device", "cpu")))
+    qtbot.waitUntil(lambda: "1 epoch:" in view.new_page._lines[0].text())
+    qtbot.mouseClick(view.new_page.start_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: view.new_page.start_button.text() == "Add to queue")
+    qtbot.mouseClick(view.new_page.start_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: view._queued.isVisible())
+    first, second = desk.session.state.jobs
+    assert (first.state, second.state) == ("running", "waiting")
+    desk.jobs.stop(second.id)
+    qtbot.waitUntil(lambda: not view._queued.isVisible())
 
 
 def test_what_is_typed_is_settled_and_remembered(qtbot, view, desk):

@@ -6,11 +6,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QPushButton
 
-from dinoviz.preferences import Recent
+from dinoviz.preferences import Memory, Recent, write_memory
 from dinoviz.recent_cards import day_in_words, name_of
 from dinoviz.views.welcome import WelcomeView
 from engine.project import Picture, Project
 from tests.dinoviz.desks import made_desk
+from tests.dinoviz.windows import opened, wait
 from tests.makers import write_photos
 
 NOON = datetime(2026, 11, 20, 12).timestamp()
@@ -160,3 +161,26 @@ def test_everything_that_takes_the_focus_has_a_name(view, project):
     for widget in view.findChildren(type(view).__mro__[1]):
         if widget.focusPolicy() != Qt.NoFocus and widget.isVisibleTo(view):
             assert widget.accessibleName(), widget
+
+
+def test_the_window_remembers_what_is_pinned_and_forgotten(qtbot, project, tmp_path):
+    rows = (recent(project), recent(tmp_path / "other.dinoviz"))
+    write_memory(Memory(recent=rows))
+    with opened() as window:
+        wait(lambda: "welcome" in window._views and window._views["welcome"]._cards)
+        view = window._views["welcome"]
+        view.pin_wanted.emit(str(project), True)
+        assert view._cards[0].recent.is_pinned
+        view.remove_wanted.emit(str(tmp_path / "other.dinoviz"))
+        assert [row.folder for row in window.memory.recent] == [str(project)]
+        view.open_wanted.emit(project)
+        wait(lambda: len(window.desk.session.state.table) == 5)
+
+
+def test_a_project_that_was_moved_is_opened_as_it_was_left(qtbot, project, tmp_path):
+    write_memory(Memory(recent=(recent(tmp_path / "old.dinoviz", memory={"place": "map"}),)))
+    with opened() as window:
+        wait(lambda: "welcome" in window._views and window._views["welcome"]._cards)
+        window._views["welcome"].moved.emit(str(tmp_path / "old.dinoviz"), project)
+        wait(lambda: len(window.desk.session.state.table) == 5)
+        assert window.desk.session.state.place == "map"

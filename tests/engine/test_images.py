@@ -16,17 +16,19 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from engine.errors import BadInput, UnreadablePicture
 from engine.images import (
     FILES_AHEAD,
     Probe,
+    Shot,
     content_hash,
     find_pictures,
     open_rgb,
     probe,
     probe_many,
+    shot,
     thumbnail,
 )
 
@@ -723,3 +725,26 @@ def test_workers_leave_standard_input_output_and_error_alone():
     )
     assert run.stdout.split("\n") == ["[0, 0]", "for the parent", ""]
     assert run.stderr == ""
+
+
+def test_when_and_with_what_a_picture_was_taken_is_read_from_its_exif(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "NIKON CORPORATION", "NIKON D750"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2024:05:17 14:03:11"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert shot(tmp_path / "a.jpg") == Shot(taken="2024-05-17 14:03", camera="NIKON D750")
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Apple\0", "iPhone 12"
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.jpg", exif=exif)
+    assert shot(tmp_path / "b.jpg").camera == "Apple iPhone 12"
+
+
+def test_without_exif_or_with_nonsense_in_it_nothing_is_told_of_how_it_was_taken(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert shot(tmp_path / "a.png") == Shot()
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "yesterday"
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.jpg", exif=exif)
+    assert shot(tmp_path / "b.jpg") == Shot()
+    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    with pytest.raises(UnreadablePicture):
+        shot(tmp_path / "c.jpg")
