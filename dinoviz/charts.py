@@ -281,7 +281,6 @@ class Chart(QWidget):
         if curve.is_raw:
             colour.setAlphaF(RAW_OPACITY)
         pen = QPen(colour, RAW_PX if curve.is_raw or curve.is_plan else CURVE_PX)
-        pen.setCosmetic(True)
         pen.setCapStyle(Qt.PenCapStyle.RoundCap if len(x) < FEW_POINTS else Qt.PenCapStyle.FlatCap)
         if curve.is_plan:
             pen.setStyle(Qt.PenStyle.DotLine)

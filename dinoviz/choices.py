@@ -46,9 +46,7 @@ class LookChoices:
         most: matches.
         least: least cosine of a match.
         other_model: backbone of the second canvas; empty for one canvas.
-        brush_px: radius of the brush, px of the screen.
-        export_format: of masks.
-        export_folder: where exports go.
+        export_folder: where was saved last.
     """
 
     shows: str = "attention"
@@ -57,7 +55,7 @@ class LookChoices:
     heads: tuple[int, ...] = ()
     query: str = "cls"
     keep: float = 0.6
-    smallest: int = 4
+    smallest: int = 1
     is_union: bool = False
     is_spotlight: bool = True
     colours: str = "viridis"
@@ -71,8 +69,6 @@ class LookChoices:
     most: int = 30
     least: float = 0.0
     other_model: str = ""
-    brush_px: float = 18.0
-    export_format: str = "png"
     export_folder: str = ""
 
 

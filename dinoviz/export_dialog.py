@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import (
     QCheckBox,
@@ -28,7 +28,7 @@ from dinoviz.words import tr
 from engine.catalogue import MAP_METHODS, formats_of
 
 SIZE_PX = (620, 480)
-LIST_PX = 190
+LIST_PX = 212
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +120,7 @@ class ExportDialog(QDialog):
         for name, row in self._formats.items():
             item = QListWidgetItem(f"{name}  —  {row.about}")
             item.setData(Qt.ItemDataRole.UserRole, name)
+            item.setSizeHint(QSize(0, theme.ROW_PX))
             self._list.addItem(item)
         self._list.setCurrentRow(0)
         self._list.currentRowChanged.connect(lambda _row: self._format_changed())

@@ -67,6 +67,7 @@ class SearchPanel(QWidget):
         watch(self, self._session, ("hovered",), self._hovered)
         watch(self, self._session, ("current", "selected"), self._draw_actions)
         watch(self, self._session, ("current",), self._offer_current)
+        watch(self, self._session, ("current",), self._moved_on)
         self._draw_crumbs()
         self.ask_again()
 
@@ -109,7 +110,7 @@ class SearchPanel(QWidget):
         column.addWidget(self._stack, 1)
         self._why = WhyCard(self._desk, made, self._stack)
         self._resting = QTimer(self, singleShot=True, interval=HOVER_MS)
-        self._resting.timeout.connect(self._explain)
+        self._resting.timeout.connect(lambda: self._explain(self._session.state.hovered))
         return made
 
     def _bar(self) -> QWidget:
@@ -150,6 +151,7 @@ class SearchPanel(QWidget):
         bind("find.forward", lambda: self._step(1), self._can_go_forward)
         bind("find.select_found", self._select_found, lambda: len(self._found.ids) > 0)
         bind("find.show_on_map", self._show_on_map, lambda: len(self._found.ids) > 0)
+        bind("find.why", self._why_current, lambda: self._session.state.current in self._found.likeness)
         bind("find.show_in_library", self._show_in_library, lambda: len(self._found.ids) > 0)
         bind("find.tag", self._open_tags, lambda: len(self._session.state.meant()) > 0)
         bind("find.whole", self._area_whole, lambda: self._area.asked().is_part)
@@ -197,6 +199,7 @@ class SearchPanel(QWidget):
         actions = self._desk.actions
         for name in (
             "find.more_like",
+            "find.why",
             "find.add_current",
             "find.tag",
             "find.show_in_library",
@@ -410,17 +413,31 @@ class SearchPanel(QWidget):
             return True
         return super().eventFilter(watched, event)
 
-    def _explain(self) -> None:
-        hovered, found = self._session.state.hovered, self._found
-        if hovered is None or hovered not in found.likeness or not found.asked.pictures:
+    def _why_current(self) -> None:
+        """Say by the keyboard why the current result is found; once more takes it away."""
+        current = self._session.state.current
+        if self._why.asked is not None and self._why.asked[1] == current:
+            self._why.put_away()
+        else:
+            self._explain(current)
+
+    def _moved_on(self) -> None:
+        """Take away what was said of a picture that is neither the current one nor under the mouse any more."""
+        state, asked = self._session.state, self._why.asked
+        if asked is not None and asked[1] not in (state.current, state.hovered):
+            self._why.put_away()
+
+    def _explain(self, picture: int | None) -> None:
+        found = self._found
+        if picture is None or picture not in found.likeness or not found.asked.pictures:
             return
-        cell = self._grid.rect_of(hovered)
+        cell = self._grid.rect_of(picture)
         if cell is None:
             return
         corner = self._grid.viewport().mapTo(self._made, cell.topLeft())
         cell.moveTo(corner)
-        boxes = (self._area.box_share(), found.boxes.get(hovered))
-        self._why.show_for(found.asked.pictures[0], hovered, found.likeness[hovered], boxes, cell)
+        boxes = (self._area.box_share(), found.boxes.get(picture))
+        self._why.show_for(found.asked.pictures[0], picture, found.likeness[picture], boxes, cell)
 
     # What there is to say instead
 

@@ -20,6 +20,7 @@ from dinoviz.looking import (
     PatchesSeen,
     Seen,
     lattice_of,
+    patch_of,
     question_of,
     side_of,
 )
@@ -72,8 +73,9 @@ class Looker(QObject):
         self._asked_model = ""
         self._side = 0
         self._seen_of: tuple[int | None, str] = (None, "")
-        self._gallery_key: tuple[object, ...] = (None, None, None)
+        self._gallery_key: tuple[object, ...] = (None, None, None, None)
         self._gallery: list[int] = []
+        self._place: int | None = None
         self._ahead = QTimer(self, singleShot=True, interval=AHEAD_MS)
         self._ahead.timeout.connect(self._look_ahead)
         self._hover = QTimer(self, singleShot=True, interval=HOVER_MS)
@@ -144,11 +146,20 @@ class Looker(QObject):
     def gallery(self) -> list[int]:
         """Return the pictures below, the current one first: those selected, or those next to it."""
         state = self._session.state
-        key = (self.picture, state.shown, state.selected)
-        # To find the current one among a million takes a millisecond; arrays of the session are replaced, never changed.
+        key = (self.picture, state.shown, state.selected, state.table)  # values that are replaced, never changed
         if any(new is not old for new, old in zip(key, self._gallery_key, strict=True)):
-            self._gallery_key, self._gallery = key, self._found_gallery()
+            # Kept, since to find the current one among a million takes a millisecond.
+            self._gallery_key = key
+            found = np.flatnonzero(state.shown == self.picture)
+            self._place = int(found[0]) if len(found) else None
+            self._gallery = [picture for picture in self._found_gallery() if state.table.contains(picture)]
         return self._gallery
+
+    @property
+    def place(self) -> int | None:
+        """Place of the picture among those shown, from 0; None where it is not among them."""
+        self.gallery()
+        return self._place
 
     def _found_gallery(self) -> list[int]:
         state, current = self._session.state, self.picture
@@ -156,18 +167,17 @@ class Looker(QObject):
         selected = [int(picture) for picture in state.selected[: q.MOST_PICTURES] if int(picture) != current]
         if selected:
             return [current, *selected][: q.MOST_PICTURES]
-        place = np.flatnonzero(state.shown == current)
-        first = int(place[0]) + 1 if len(place) else 0
+        first = 0 if self._place is None else self._place + 1
         return [current, *(int(picture) for picture in state.shown[first : first + MOST_GALLERY] if picture != current)]
 
     def lattice(self) -> q.Lattice | None:
         """Return how patches lie on the current picture; None while that is not known."""
-        if self.picture is None or self.model is None or self.model.patch == 0:
+        if self.picture is None or self.model is None:
             return None
         table = self._session.state.table
         row = table.row_of(self.picture)
         size = (int(table.heights_N[row]), int(table.widths_N[row]))
-        return lattice_of(size, self.model.patch, self._side) if min(size) > 0 else None
+        return lattice_of(size, patch_of(self.model), self._side) if min(size) > 0 else None
 
     def is_seen(self) -> bool:
         """Tell whether ``seen`` is of the picture and kind that are chosen now, if maybe of another layer or patch."""
@@ -288,9 +298,9 @@ class Looker(QObject):
 
     def patch_of(self, model: q.Model) -> Patch | None:
         """Return the patch of another network at the place of the one that looks."""
-        if self.patch is None or self.model is None or not (self.model.patch and model.patch):
+        if self.patch is None or self.model is None:
             return self.patch
-        scale = side_of(self.choices, model) / model.patch / (self._side / self.model.patch)
+        scale = side_of(self.choices, model) / patch_of(model) / (self._side / patch_of(self.model))
         lattice = self.lattice()
         assert lattice is not None
         row, col = (int((place + 0.5) * scale) for place in self.patch)
@@ -321,10 +331,9 @@ class Looker(QObject):
     def _look_ahead(self) -> None:
         """Read the pictures before and after the current one, and ask about them."""
         state, choices = self._session.state, self.choices
-        place = np.flatnonzero(state.shown == self.picture) if self.picture is not None else np.zeros(0, np.intp)
-        if not len(place) or self.model is None:
+        if self.picture is None or self.model is None or self.place is None:
             return
-        for name, at in (("next", int(place[0]) + 1), ("previous", int(place[0]) - 1)):
+        for name, at in (("next", self.place + 1), ("previous", self.place - 1)):
             if not 0 <= at < len(state.shown):
                 continue
             picture = int(state.shown[at])

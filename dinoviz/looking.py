@@ -23,8 +23,10 @@ PATCHES_A_SIDE = 30
 """Patches along the shorter side where the side fits the model: 480 px of a ViT-S/16, as visualize_attention.py."""
 MOST_MODELS = 6
 """Networks that the service holds before the oldest is dropped for another; it refuses a ninth."""
-USUAL_PATCH = 16
-"""Patch assumed of a network that has none of its own, so that it sees pictures at 480 px."""
+STRIDE = 32
+"""Side of a place of a residual network's last map, which stands for its patches; as ``engine.models.patch_of``."""
+USUAL_SIDE = 480
+"""Shorter side at which a residual network sees a picture unless another is chosen."""
 SIDES = (224, 320, 480, 640, 800, 1024)
 """Sides that can be chosen, px; beyond, a picture takes many seconds without a GPU."""
 
@@ -213,10 +215,15 @@ def lattice_of(size: tuple[int, int], patch: int, side: int) -> q.Lattice:
     return q.Lattice(rows=height // patch, cols=width // patch, patch=patch, resized=(height, width), picture=size)
 
 
+def patch_of(model: q.Model) -> int:
+    """Return the side of a patch of a network, px."""
+    return model.patch or STRIDE
+
+
 def side_of(choices: LookChoices, model: q.Model) -> int:
     """Return the shorter side at which a picture is seen: as chosen, or what fits the model's patches."""
-    patch = model.patch or USUAL_PATCH
-    return max(patch, choices.side or PATCHES_A_SIDE * patch)
+    fitting = PATCHES_A_SIDE * model.patch or USUAL_SIDE
+    return max(patch_of(model), choices.side or fitting)
 
 
 def question_of(

@@ -40,6 +40,7 @@ from engine.estimates import Speed, parameters
 from engine.facts import TRAIN, free_bytes, models_folder, start_shape
 from engine.recipes import Plan, Recipe
 from engine.run_files import newest_speed
+from engine.sets import RUNS
 from engine.store import write_atomically
 
 FILE = "file…"
@@ -478,7 +479,7 @@ def _named(text: str, control: QWidget) -> QHBoxLayout:
 def _network_in_words(plan: Plan) -> str:
     shape = plan.shape
     blocks = tr("{n} blocks, {heads} heads, ", n=shape.depth, heads=shape.heads) if isinstance(shape, VitShape) else ""
-    start = tr("from {start}", start=Path(plan.model.init).name) if plan.model.init else tr("from noise")
+    start = tr("from {start}", start=_start_in_words(plan.model.init)) if plan.model.init else tr("from noise")
     return tr(
         "{model}: {blocks}{millions} million parameters with the head, {start}, on {device}",
         model=plan.model.model,
@@ -487,6 +488,14 @@ def _network_in_words(plan: Plan) -> str:
         start=start,
         device=plan.run.device,
     )
+
+
+def _start_in_words(init: str) -> str:
+    """Return what a run starts from: the name of a model or file, or the number of a run."""
+    path = Path(init)
+    if path.parent.name == RUNS and path.name.isdecimal():
+        return tr("run {number}", number=int(path.name))
+    return path.name
 
 
 def _write_list(project: Path, only: Ids) -> Path:

@@ -13,7 +13,7 @@ from dinoviz.desk import Desk
 from dinoviz.drops import Intent
 from dinoviz.find_queries import Asked, asking, of_files
 from dinoviz.jobs import Job
-from dinoviz.preferences import Memory
+from dinoviz.preferences import Memory, Preferences
 from dinoviz.words import counted, tr
 from engine.errors import UserError
 from engine.project import SUFFIX, Project, default_folder
@@ -26,10 +26,13 @@ class Opening:
         desk: of the window.
         window: parent of file dialogs.
         memory: returns how projects were left.
+        preferences: returns what the person prefers.
     """
 
-    def __init__(self, desk: Desk, window: QWidget, memory: Callable[[], Memory]) -> None:
-        self._desk, self._window, self._memory = desk, window, memory
+    def __init__(
+        self, desk: Desk, window: QWidget, memory: Callable[[], Memory], preferences: Callable[[], Preferences]
+    ) -> None:
+        self._desk, self._window, self._memory, self._preferences = desk, window, memory, preferences
 
     def choose_folder(self) -> None:
         """Let the person choose a folder of pictures."""
@@ -51,6 +54,8 @@ class Opening:
         """Open a project, or make one for a folder of pictures and look what is in it."""
         if path.suffix == SUFFIX:
             self._open_project(path)
+            if self._preferences().watches_folder:
+                self._desk.jobs.start(["scan", str(path)], tr("Look for pictures"))
         else:
             self._run(lambda: _project_for(path), self._open_and_scan)
 

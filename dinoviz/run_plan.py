@@ -262,7 +262,8 @@ def as_the_form_says(text: str) -> str:
         name = found[0].lstrip("-").replace("-", "_")
         return f"'{label_of(name)}'" if name in FIELDS else found[0]
 
-    return re.sub(r"--[a-z]+(?:-[a-z]+)*|[a-z]+(?:_[a-z]+)+|\bkoleo\b", named, text)
+    told = re.sub(r"--[a-z]+(?:-[a-z]+)*|[a-z]+(?:_[a-z]+)+|\bkoleo\b", named, text)
+    return told[:1].upper() + told[1:]
 
 
 def without(recipe: Recipe, name: str) -> Recipe:

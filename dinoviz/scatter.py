@@ -35,6 +35,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QGestureEvent, QPinchGesture, QSizePolicy, QWidget
 
 from dinoviz import theme
+from dinoviz.scatter_camera import Camera
 from dinoviz.scatter_paint import (
     Place,
     density_colours,
@@ -57,7 +58,6 @@ from dinoviz.splat import (
     Looks,
     Scene,
     View,
-    between,
     count_in_view,
     density,
     draw,
@@ -72,12 +72,10 @@ How = Literal["replace", "add", "subtract", "toggle"]
 Picture = Callable[[int, int], QImage | None]
 """Gives the picture of a number with a longest side in device pixels, None while it is not there yet."""
 
-MARGIN = 0.06  # of the window's shorter side around a map that fits
-CLOSEST = 4000.0  # times as near as a map that fits: where 32-bit positions are still exact to a pixel
-FARTHEST = 0.5
 WHEEL_ZOOM = 1.0018  # for an eighth of a degree, Qt's unit; a notch of the wheel is 120 of them: 1.24 times
 KEY_ZOOM, KEY_PAN = 1.4, 0.15  # times nearer; share of the window
-GLIDE_MS, FRAME_MS = 130, 16
+FRAME_MS = 16
+EDGE_PX = 20  # of the window, in which a point is not taken to be in view
 MORPH_MS = 450
 MORPHED_MOST = 200_000  # points up to which a map turns into the next one before one's eyes
 SLOW_MS = 14.0  # for a frame, above which fewer pixels are drawn while the view moves
@@ -126,7 +124,6 @@ class ScatterCanvas(QWidget):
         self.picture: Picture = lambda _number, _side: None
         self.caption: Callable[[int], str] = lambda _number: ""
         """What is written below the picture of a number."""
-        self.margin = MARGIN
         self.is_animated = is_animated
         self.frame_ms = 0.0
         """What the last picture of the points took to draw."""
@@ -148,9 +145,7 @@ class ScatterCanvas(QWidget):
         self._is_dense, self._has_contours = False, True
         self.thumbnails = ThumbnailLayout()
         self._size_factor = 1.0
-        self._view = self._from = self._target = View()
-        self._is_fitted = True
-        self._fit_scale = 1.0
+        self.camera = Camera()
         self._tool: Tool = "pan"
         self._brush_px = BRUSH_PX
         self._pressed: QPointF | None = None
@@ -164,9 +159,8 @@ class ScatterCanvas(QWidget):
         self._image_part = QRectF()
         self._names: dict[str, QPixmap] = {}
         self._morph: tuple[NDArray[np.float32], NDArray[np.float32], float] | None = None
-        self._glide = QTimer(self, interval=FRAME_MS)
-        self._glide.timeout.connect(self._glide_on)
-        self._glide_begun = 0.0
+        self._frames = QTimer(self, interval=FRAME_MS)
+        self._frames.timeout.connect(self._next_frame)
         self._rest = QTimer(self, interval=REST_MS, singleShot=True)
         self._rest.timeout.connect(self._draw_again)
         self.setMouseTracking(True)
@@ -211,9 +205,7 @@ class ScatterCanvas(QWidget):
             )
             if self.is_animated and before_N2.shape == self._unit_N2.shape and not is_same and cloud.n <= MORPHED_MOST:
                 self._begin_morph(before_N2)
-        self._fit_scale = self._fitting().scale
-        if self._is_fitted:
-            self._view = self._target = self._fitting()
+        self.camera.look_at((0.0, 0.0, 1.0, 1.0) if cloud is None else cloud.bounds)
         self._rebuild()
 
     def set_colours(self, codes_N: NDArray[np.uint8], colours_K3: NDArray[np.uint8]) -> None:
@@ -298,7 +290,7 @@ class ScatterCanvas(QWidget):
     @property
     def view(self) -> View:
         """What is seen, in logical pixels."""
-        return self._view
+        return self.camera.view
 
     @property
     def diameter(self) -> float:
@@ -306,7 +298,7 @@ class ScatterCanvas(QWidget):
         n = len(self._all) if self._all else 1
         low, high = BASE_RANGE_PX
         base = min(high, max(low, BASE_PX / max(n, 1) ** BASE_FADE))
-        zoom = max(1.0, self._view.scale / self._fitting().scale)
+        zoom = max(1.0, self.view.scale / self.camera.fitting.scale)
         return float(min(LARGEST_PX, base * self._size_factor * zoom**GROWTH))
 
     def is_on_map(self, number: int) -> bool:
@@ -316,7 +308,7 @@ class ScatterCanvas(QWidget):
     def where(self, number: int) -> QPointF:
         """Return where a point is in the window."""
         x, y = self._unit_N2[number].tolist()
-        return QPointF(*self._view.to_screen(x, y, self.width(), self.height()))
+        return QPointF(*self.view.to_screen(x, y, self.width(), self.height()))
 
     def number_at(self, at: QPointF, reach_px: float = PICK_PX) -> int:
         """Return the number of the point at a place in the window, -1 for none; only those that are shown."""
@@ -324,8 +316,8 @@ class ScatterCanvas(QWidget):
             return -1
         if (thumbnail := self.thumbnails.at(at)) >= 0:
             return thumbnail
-        x, y = self._view.to_map(at.x(), at.y(), self.width(), self.height())
-        reach = max(reach_px, self.diameter / 2 + 2) / self._view.scale
+        x, y = self.view.to_map(at.x(), at.y(), self.width(), self.height())
+        reach = max(reach_px, self.diameter / 2 + 2) / self.view.scale
         place = nearest(self._scene.plain, x, y, reach)
         return -1 if place < 0 else int(self._scene.plain.cloud.numbers_S[place])
 
@@ -384,65 +376,42 @@ class ScatterCanvas(QWidget):
 
     # What is seen of it
 
-    def _fitting(self) -> View:
-        side = max(1.0, min(self.width(), self.height()) * (1 - 2 * self.margin))
-        if self._cloud is None or not len(self._cloud):
-            return View(0.5, 0.5, side)
-        # The longer side of the map is 1; the other leaves room that a wide window can use.
-        low_x, high_x = float(self._cloud.x_S.min()), float(self._cloud.x_S.max())
-        low_y, high_y = float(self._cloud.y_S.min()), float(self._cloud.y_S.max())
-        room_x, room_y = self.width() - 2 * self.margin * side, self.height() - 2 * self.margin * side
-        scale = min(room_x / max(high_x - low_x, 1e-3), room_y / max(high_y - low_y, 1e-3))
-        return View((low_x + high_x) / 2, (low_y + high_y) / 2, max(1.0, scale))
-
     def fit(self) -> None:
         """Show the whole map."""
-        self._is_fitted = True
-        self._go(self._fitting())
+        self.camera.fit()
+        self._go()
 
     def zoom(self, factor: float, at: QPointF | None = None) -> None:
         """Come nearer by a factor, towards a place in the window, which stays where it is."""
         at = at or QPointF(self.width() / 2, self.height() / 2)
-        target, fitting = self._target, self._fitting()
-        scale = min(max(target.scale * factor, fitting.scale * FARTHEST), fitting.scale * CLOSEST)
-        x, y = target.to_map(at.x(), at.y(), self.width(), self.height())
-        self._is_fitted = False
-        half_x, half_y = at.x() - self.width() / 2, at.y() - self.height() / 2
-        self._go(View(x - half_x / scale, y - half_y / scale, scale))
+        self.camera.zoom(factor, at.x(), at.y())
+        self._go()
 
     def pan(self, dx: float, dy: float, *, at_once: bool = False) -> None:
         """Move what is seen by logical pixels."""
-        target = self._target
-        self._is_fitted = False
-        moved = replace(target, x=target.x - dx / target.scale, y=target.y - dy / target.scale)
-        self._go(moved, at_once=at_once)
-
-    def seen(self) -> tuple[float, float, float] | None:
-        """Return the middle of what is seen and how many times nearer than the whole map it is; None for the whole."""
-        if self._is_fitted:
-            return None
-        return self._target.x, self._target.y, self._target.scale / self._fitting().scale
+        self.camera.pan(dx, dy)
+        self._go(at_once=at_once)
 
     def see(self, x: float, y: float, zoom: float) -> None:
-        """Show a part of the map at once, as ``seen`` said it."""
-        self._is_fitted = False
-        self._go(View(x, y, self._fitting().scale * zoom), at_once=True)
+        """Show a part of the map at once, as ``Camera.seen`` said it."""
+        self.camera.see(x, y, zoom)
+        self._go(at_once=True)
 
     def show_number(self, number: int) -> None:
         """Move so that a point is in the middle, if it is not in view."""
-        if self.is_on_map(number) and not self.rect().adjusted(20, 20, -20, -20).contains(self.where(number).toPoint()):
-            x, y = map(float, self._unit_N2[number])
-            self._is_fitted = False
-            self._go(replace(self._target, x=x, y=y))
+        inner = self.rect().adjusted(EDGE_PX, EDGE_PX, -EDGE_PX, -EDGE_PX)
+        if self.is_on_map(number) and not inner.contains(self.where(number).toPoint()):
+            x, y = self._unit_N2[number].tolist()
+            self.camera.centre(x, y)
+            self._go()
 
-    def _go(self, view: View, *, at_once: bool = False) -> None:
-        self._target = view
+    def _go(self, *, at_once: bool = False) -> None:
+        """Set out for where the camera is to be."""
         if at_once or not self.is_animated or not self.isVisible():
-            self._view = view
-            self._glide.stop() if self._morph is None else None
+            self.camera.arrive()
         else:
-            self._from, self._glide_begun = self._view, time.monotonic()
-            self._glide.start()
+            self.camera.begin(_now_ms())
+            self._frames.start()
         self._moved()
 
     def _moved(self) -> None:
@@ -450,26 +419,25 @@ class ScatterCanvas(QWidget):
         self._draw_again()
         self.view_changed.emit()
 
-    def _glide_on(self) -> None:
+    def _next_frame(self) -> None:
         """Take the next step of a movement."""
+        if self.camera.is_moving:
+            self.camera.step(_now_ms())
+            self._moved()
         if self._morph is not None:
             self._morph_on()
-        share = min(1.0, (time.monotonic() - self._glide_begun) * 1000 / GLIDE_MS)
-        if self._view != self._target:
-            self._view = self._target if share >= 1 else between(self._from, self._target, 1 - (1 - share) ** 3)
-            self._moved()
-        elif self._morph is None:
-            self._glide.stop()
+        if not self.camera.is_moving and self._morph is None:
+            self._frames.stop()
 
     def _begin_morph(self, before_N2: NDArray[np.float32]) -> None:
         """Let points move from where they were; those that were nowhere appear where they belong."""
         start_N2 = np.where(np.isnan(before_N2), self._unit_N2, before_N2)
-        self._morph = (start_N2, self._unit_N2, time.monotonic())
-        self._glide.start()
+        self._morph = (start_N2, self._unit_N2, _now_ms())
+        self._frames.start()
 
     def _morph_on(self) -> None:
         assert self._morph is not None
-        if (time.monotonic() - self._morph[2]) * 1000 >= MORPH_MS:
+        if _now_ms() - self._morph[2] >= MORPH_MS:
             self._morph = None
             self._rest.start()
         self._draw_again()
@@ -477,11 +445,7 @@ class ScatterCanvas(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Show the same part of the map as before."""
         super().resizeEvent(event)
-        before, self._fit_scale = self._fit_scale, self._fitting().scale
-        if self._is_fitted:
-            self._view = self._target = self._fitting()
-        else:
-            self._view = self._target = replace(self._target, scale=self._target.scale * self._fit_scale / before)
+        self.camera.resize(self.width(), self.height())
         self._draw_again()
 
     # Drawing
@@ -519,10 +483,10 @@ class ScatterCanvas(QWidget):
         if self._scene is None or self.width() < 1 or self.height() < 1:
             self._image = None
             return
-        is_fine = not (self._rest.isActive() or self._glide.isActive() or self._is_panning)
+        is_fine = not (self._rest.isActive() or self._frames.isActive() or self._is_panning)
         ratio = self._drawn_ratio(is_fine=is_fine)
         size = (math.ceil(self.width() * ratio), math.ceil(self.height() * ratio))
-        view = View(self._view.x, self._view.y, self._view.scale * ratio)
+        view = View(self.view.x, self.view.y, self.view.scale * ratio)
         scene = self._scene if self._morph is None else self._morphing()
         ground_YX = None
         if self._is_dense and self._morph is None:
@@ -538,7 +502,7 @@ class ScatterCanvas(QWidget):
         """Return the points on their way."""
         assert self._morph is not None and self._scene is not None
         start_N2, end_N2, begun = self._morph
-        share = np.float32(min(1.0, (time.monotonic() - begun) * 1000 / MORPH_MS))
+        share = np.float32(min(1.0, (_now_ms() - begun) / MORPH_MS))
         share = share * share * (3 - 2 * share)
         now_N2 = start_N2 + (end_N2 - start_N2) * share
         cloud = Cloud.of(now_N2)
@@ -604,7 +568,7 @@ class ScatterCanvas(QWidget):
     def _paint_names(self, painter: QPainter) -> None:
         """Write the names of groups where they lie, none over another or over a picture."""
         taken = list(self.thumbnails.boxes.values())
-        for place, box in laid_out_names(self._places, self._view, self.size(), taken):
+        for place, box in laid_out_names(self._places, self.view, self.size(), taken):
             painter.drawPixmap(box.topLeft(), self._name(place.text))
 
     def _name(self, text: str) -> QPixmap:
@@ -617,7 +581,7 @@ class ScatterCanvas(QWidget):
 
     def _paint_thumbnails(self, painter: QPainter) -> None:
         assert self._scene is not None
-        self.thumbnails.lay_out(self._scene.plain, self._view, (self.width(), self.height()))
+        self.thumbnails.lay_out(self._scene.plain, self.view, (self.width(), self.height()))
         c, ratio = theme.colours(), self.devicePixelRatioF()
         for number, box in list(self.thumbnails.boxes.items()):
             image = self.picture(number, round(box.width() * ratio))
@@ -846,9 +810,9 @@ class ScatterCanvas(QWidget):
             return np.empty(0, np.int64)
         scale = LASSO_SIDE / max(box.width(), box.height())
         is_inside_YX = filled(path, box, scale)
-        left, top = self._view.to_map(box.left(), box.top(), self.width(), self.height())
+        left, top = self.view.to_map(box.left(), box.top(), self.width(), self.height())
         shape = is_inside_YX.shape
-        reach = 1 / scale / self._view.scale
+        reach = 1 / scale / self.view.scale
         places = inside(self._scene.plain, is_inside_YX, (left, top, left + shape[1] * reach, top + shape[0] * reach))
         return np.sort(self._scene.plain.cloud.numbers_S[places]).astype(np.int64)
 
@@ -860,7 +824,7 @@ class ScatterCanvas(QWidget):
             ratio: device pixels to a logical pixel.
         """
         growth = min(size.width() / self.width(), size.height() / self.height())
-        view = replace(self._view, scale=self._view.scale * growth * ratio)
+        view = replace(self.view, scale=self.view.scale * growth * ratio)
         diameter = self.diameter * growth * ratio
         scene = None if self._scene is None else replace(self._scene, buffers={})
         is_dense, places = self._is_dense, tuple(self._places)
@@ -886,7 +850,7 @@ class ScatterCanvas(QWidget):
     def names_in(self, size: QSize) -> list[tuple[str, QPointF]]:
         """Return the names that a drawing of another size has, and where their middles are."""
         growth = min(size.width() / self.width(), size.height() / self.height())
-        view = replace(self._view, scale=self._view.scale * growth)
+        view = replace(self.view, scale=self.view.scale * growth)
         return [(place.text, box.center()) for place, box in laid_out_names(self._places, view, size, [])]
 
     def points_in(
@@ -901,13 +865,13 @@ class ScatterCanvas(QWidget):
         scene = self._scene
         assert scene is not None, "points to draw"
         growth = min(size.width() / self.width(), size.height() / self.height())
-        scale = self._view.scale * growth
+        scale = self.view.scale * growth
         parts = []
         for layer, kind in ((scene.faint, FAINT), (scene.plain, PLAIN), (scene.chosen, CHOSEN)):
             if layer is not None:
                 points = layer.all
-                x = (points.x_P - np.float32(self._view.x)) * np.float32(scale) + np.float32(size.width() / 2)
-                y = (points.y_P - np.float32(self._view.y)) * np.float32(scale) + np.float32(size.height() / 2)
+                x = (points.x_P - np.float32(self.view.x)) * np.float32(scale) + np.float32(size.width() / 2)
+                y = (points.y_P - np.float32(self.view.y)) * np.float32(scale) + np.float32(size.height() / 2)
                 is_in = (x >= 0) & (y >= 0) & (x <= size.width()) & (y <= size.height())
                 places = points.places_P[is_in]
                 colours = scene.looks.table_4K[kind][scene.looks.codes_S[places]]
@@ -923,3 +887,7 @@ def how_of(modifiers: Qt.KeyboardModifier) -> How:
     if modifiers & Qt.KeyboardModifier.ControlModifier:
         return "toggle"
     return "add" if modifiers & Qt.KeyboardModifier.ShiftModifier else "replace"
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000

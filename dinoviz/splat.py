@@ -96,6 +96,13 @@ class Cloud:
     def __len__(self) -> int:
         return len(self.numbers_S)
 
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the points, in the unit square."""
+        if not len(self):
+            return 0.0, 0.0, 1.0, 1.0
+        return float(self.x_S.min()), float(self.y_S.min()), float(self.x_S.max()), float(self.y_S.max())
+
     @classmethod
     def of(cls, unit_N2: NDArray[np.float32], seed: int = 0) -> Self:
         """Return the cloud of positions in the unit square (see `in_unit_square`); NaN is not on the map."""

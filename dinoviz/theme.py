@@ -280,6 +280,9 @@ QComboBox::down-arrow { image: url(@arrow); width: 12px; height: 12px; }
 QComboBox QAbstractItemView { background: @raised; border: 1px solid @line; selection-background-color: @accent_soft; selection-color: @text; padding: 4px; }
 QCheckBox, QRadioButton { spacing: 8px; }
 QCheckBox:focus, QRadioButton:focus { color: @accent; }
+QCheckBox::indicator { width: 14px; height: 14px; border: 1px solid @faint; border-radius: 4px; background: @raised; }
+QCheckBox::indicator:checked { background: @accent; border-color: @accent; image: url(@tick); }
+QCheckBox::indicator:disabled { border-color: @line; }
 QSlider { min-height: 20px; }
 QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: @line; }
 QSlider::sub-page:horizontal { background: @accent; border-radius: 2px; }
@@ -304,6 +307,7 @@ QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
 QListView, QTreeView, QTableView { background: @raised; border: 1px solid @line; border-radius: 6px; alternate-background-color: @panel; }
 QListView[kind="plain"], QTreeView[kind="plain"], QTableView[kind="plain"] { background: transparent; border: none; }
 QListView::item, QTreeView::item { padding: 4px; border-radius: 4px; }
+QListWidget::item { min-height: 20px; }
 QTableView::item { padding: 0 5px; }
 QListView::item:selected, QTreeView::item:selected, QTableView::item:selected { background: @accent_soft; color: @text; }
 QHeaderView::section { background: @panel; border: none; border-bottom: 1px solid @line; padding: 4px 8px; color: @muted; }
@@ -313,12 +317,12 @@ QSplitter::handle:vertical { height: 1px; }
 QTabBar::tab { padding: 6px 12px; color: @muted; border: none; border-bottom: 2px solid transparent; }
 QTabBar::tab:selected { color: @text; border-bottom-color: @accent; }
 """
-    names["arrow"] = _arrow(c).as_posix()
+    names |= {drawn: _drawn(drawn, c).as_posix() for drawn in ("arrow", "tick")}
     for name in sorted(names, key=len, reverse=True):
         sheet = sheet.replace(f"@{name}", names[name])
     return sheet
 
 
-def _arrow(c: Colours) -> Path:
-    """Return the arrow of a box of choices; style sheets take pictures from files only, and cannot colour them."""
-    return RESOURCES / "icons" / f"arrow-of-choices-{'dark' if c is DARK else 'light'}.svg"
+def _drawn(name: str, c: Colours) -> Path:
+    """Return a picture for the sheet, which takes such from files only, and cannot colour them."""
+    return RESOURCES / "icons" / f"sheet-{name}-{'dark' if c is DARK else 'light'}.svg"

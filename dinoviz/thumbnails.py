@@ -24,7 +24,6 @@ from PySide6.QtCore import QBuffer, QByteArray, QObject, QPointF, QRectF, Qt, Si
 from PySide6.QtGui import QColor, QImage, QImageWriter, QPainter, QPen, QPolygonF
 
 from engine.errors import UnreadablePicture
-from engine.images import open_rgb
 
 if TYPE_CHECKING:
     from dinoviz.session import Session
@@ -343,14 +342,14 @@ def _decode(
     source, side = key
     try:
         if isinstance(source, str) or table is None:
-            return _Landed(key, project, _fitted(_image_of(open_rgb(Path(str(source)), at_least=side)), side))
+            return _Landed(key, project, _fitted(_image_of(_decoded(Path(str(source)), side)), side))
         mtime_ns = int(table.mtimes_N[table.row_of(source)])
         kept_side = next((kept for kept in DISK_SIDES if kept >= side), None)
         kept = reader.read(source, kept_side, mtime_ns) if kept_side is not None else None
         if kept is not None:
             return _Landed(key, project, _fitted(kept, side))
         started = time.perf_counter()
-        decoded = _image_of(open_rgb(table.file(source), at_least=kept_side or side))
+        decoded = _image_of(_decoded(table.file(source), kept_side or side))
         if kept_side is not None and time.perf_counter() - started > SLOW_S:
             decoded = _fitted(decoded, kept_side)
             disk.keep(source, kept_side, mtime_ns, decoded)
@@ -359,6 +358,12 @@ def _decode(
         return _Landed(key, project, None, str(problem))
     except (KeyError, IndexError):
         return _Landed(key, project, None, "not in the project any more")
+
+
+def _decoded(file: Path, side: int) -> NDArray[np.uint8]:
+    from engine.images import open_rgb  # not before the window is painted
+
+    return open_rgb(file, at_least=side)
 
 
 def _image_of(pixels_YXC: NDArray[np.uint8]) -> QImage:

@@ -24,7 +24,8 @@ class Toasts(QWidget):
         parent: the window.
     """
 
-    WIDTH_PX = 380
+    WIDTH_PX = 400
+    TEXT_PX = 300
     STAYS_MS = 7000
     MOST = 4
 
@@ -57,16 +58,19 @@ class Toasts(QWidget):
         mark.setPixmap(pixmap(theme.icon(*ICONS[notice.level]), theme.ICON_PX, self))
         words = QVBoxLayout()
         words.setSpacing(theme.SPACE_S)
-        words.addWidget(label(notice.text, "strong", wraps=True))
-        if notice.hint:
-            words.addWidget(label(notice.hint, "small", wraps=True))
+        for text, kind in ((notice.text, "strong"), (notice.hint, "small")):
+            if text:
+                said = label(text, kind, wraps=True)
+                said.setFixedWidth(self.TEXT_PX)
+                words.addWidget(said, 0, Qt.AlignmentFlag.AlignLeft)
         if notice.action:
             text, action = notice.action
             words.addWidget(button(text, partial(self._do, action, card), kind="link"))
         row = QHBoxLayout(card)
         row.setContentsMargins(theme.SPACE_L, theme.SPACE, theme.SPACE, theme.SPACE)
         row.addWidget(mark, 0, Qt.AlignmentFlag.AlignTop)
-        row.addLayout(words, 1)
+        row.addLayout(words)
+        row.addStretch()
         row.addWidget(IconButton("x", tr("Close"), partial(self._close, card)), 0, Qt.AlignmentFlag.AlignTop)
         return card
 
@@ -84,11 +88,22 @@ class Toasts(QWidget):
         """Lie in the lower right corner of the window, as tall as needed."""
         window = self.parentWidget()
         self.setVisible(self._column.count() > 0)
-        self.adjustSize()
-        height = self._column.sizeHint().height()
-        for i in range(self._column.count()):
-            if self._column.itemAt(i).hasHeightForWidth():
-                height = max(height, self._column.heightForWidth(self.WIDTH_PX))
+        cards = [self._column.itemAt(i).widget() for i in range(self._column.count())]
+        for card in cards:
+            _fit(card, self.TEXT_PX)
+        height = sum(card.height() for card in cards) + theme.SPACE * max(0, len(cards) - 1)
         self.resize(self.WIDTH_PX, height)
         self.move(window.width() - self.WIDTH_PX - theme.SPACE_L, window.height() - height - BAR_PX - theme.SPACE_L)
         self.raise_()
+
+
+def _fit(card: QWidget, text_px: int) -> None:
+    """Give a card the height of its words, which is known once they have their fonts."""
+    for said in card.findChildren(QLabel):
+        if said.wordWrap():
+            said.ensurePolished()
+            said.setFixedHeight(said.heightForWidth(text_px))
+    layout = card.layout()
+    assert layout is not None
+    layout.invalidate()
+    card.setFixedHeight(layout.totalSizeHint().height())

@@ -205,7 +205,7 @@ class Window(QMainWindow):
         from dinoviz.opening import Opening
         from dinoviz.window_actions import bind_window_actions, menu_bar
 
-        self.opening = Opening(self.desk, self, lambda: self.memory)
+        self.opening = Opening(self.desk, self, lambda: self.memory, lambda: self.preferences)
         bind_window_actions(self)
         self.setMenuBar(menu_bar(self.desk.actions, self))
         self.filter_bar = FilterBar(self.desk)
@@ -232,8 +232,7 @@ class Window(QMainWindow):
         elif self._open_first:
             self.opening.open(self._open_first[0])
         elif self.preferences.opens_last and self.memory.open_folder:
-            folder = Path(self.memory.open_folder)
-            self.desk.session.open(folder, self.memory.of(folder))
+            self.opening.open(Path(self.memory.open_folder))
 
     # Places.
 

@@ -6,7 +6,7 @@ CONTEXT = "dinoviz"
 """Context of every text in the translation files."""
 
 
-def tr(text: str, **values: object) -> str:
+def tr(text: str, /, **values: object) -> str:
     """Return a text in the person's language, with its ``{names}`` filled in.
 
     Args:

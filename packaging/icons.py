@@ -16,8 +16,11 @@ PACKAGE = "@phosphor-icons/core@2.1.1"
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ROOT / "packaging" / "icons.txt"
 OURS = "dinoviz.svg"
-ARROWS = {"light": "#5A6270", "dark": "#A0A8B5"}
-"""``muted`` of ``dinoviz.theme``: a style sheet takes an arrow from a file, and cannot colour it."""
+SHEET = {
+    "arrow": ("caret-down", {"light": "#5A6270", "dark": "#A0A8B5"}),
+    "tick": ("check", {"light": "#FFFFFF", "dark": "#0C1220"}),
+}
+"""Pictures of the style sheet, with their colours of ``dinoviz.theme``: muted, and that of text on the accent."""
 TARGET = ROOT / "resources" / "icons"
 
 
@@ -50,9 +53,10 @@ def _copy(package: Path) -> int:
     for name, source in sources.items():
         if name not in unknown:
             shutil.copyfile(source, TARGET / f"{name}.svg")
-    for mode, colour in ARROWS.items():
-        arrow = (TARGET / "caret-down.svg").read_text(encoding="utf-8").replace("currentColor", colour)
-        (TARGET / f"arrow-of-choices-{mode}.svg").write_text(arrow, encoding="utf-8")
+    for name, (icon, colours) in SHEET.items():
+        for mode, colour in colours.items():
+            drawn = (TARGET / f"{icon}.svg").read_text(encoding="utf-8").replace("currentColor", colour)
+            (TARGET / f"sheet-{name}-{mode}.svg").write_text(drawn, encoding="utf-8")
     shutil.copyfile(package / "LICENSE", TARGET / "LICENSE")
     if unknown:
         sys.stderr.write(f"Phosphor has no icon named: {', '.join(unknown)}\n")

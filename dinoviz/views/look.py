@@ -198,9 +198,12 @@ class LookView(QWidget):
         bar = QWidget()
         bar.setProperty("kind", "panel")
         row = QHBoxLayout(bar)
-        row.setContentsMargins(theme.SPACE, 2, theme.SPACE, 2)
+        row.setContentsMargins(theme.SPACE_S, 0, theme.SPACE, 0)
+        row.setSpacing(theme.SPACE_S)
         self._about = label("", "small")
         self._value = label("", "small")
+        for name in ("look.previous", "look.next"):
+            row.addWidget(self._desk.actions.button(name))
         row.addWidget(self._about)
         row.addStretch()
         row.addWidget(self._value)
@@ -453,6 +456,8 @@ class LookView(QWidget):
         assert looker.picture is not None
         row = table.row_of(looker.picture)
         parts = [table.name(looker.picture)]
+        if looker.place is not None:
+            parts.insert(0, tr("{n} of {total}", n=looker.place + 1, total=len(self._session.state.shown)))
         if table.widths_N[row] > 0:
             size = {"width": int(table.widths_N[row]), "height": int(table.heights_N[row])}
             parts.append(tr("{width} by {height} px", **size))

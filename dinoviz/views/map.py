@@ -85,7 +85,7 @@ class MapView(QWidget):
         self.class_canvas.picture = self._class_picture
         self.class_canvas.caption = self._class_caption
         self.class_canvas.set_thumbnails("always")
-        self.class_canvas.thumbnails.side_px, self.class_canvas.margin = CLASS_PX, CLASS_MARGIN
+        self.class_canvas.thumbnails.side_px, self.class_canvas.camera.margin = CLASS_PX, CLASS_MARGIN
         self.class_canvas.setAccessibleName(tr("Map of classes"))
         self.empty = MapEmpty(self._make)
         self._stack = QStackedWidget()
@@ -248,7 +248,9 @@ class MapView(QWidget):
         self._desk.background.forget("map.data")
         self._known = self._classes = None
         self._there, self._is_read = frozenset(), not self._state.is_reading
+        self._has_been_seen = self._is_so_far = False
         self.drawing.show(None)
+        self.canvas.fit()
         self._show_state()
 
     def _take(self, table: PictureTable, read: MapRead) -> None:
@@ -487,7 +489,7 @@ class MapView(QWidget):
 
     def _remember_view(self) -> None:
         if self.drawing.data is not None and not self._is_so_far:
-            self._choose(view=tuple(round(part, 6) for part in self.canvas.seen() or ()))
+            self._choose(view=tuple(round(part, 6) for part in self.canvas.camera.seen() or ()))
 
     def showEvent(self, event: QShowEvent) -> None:
         """Begin to draw."""

@@ -82,7 +82,7 @@ def measure(application: QApplication, view: FindView, desk: Desk, pictures: lis
         until(application, lambda: panel._grid.rect_of(picture) is not None)
         begun = time.perf_counter()
         desk.session.hover(picture)
-        panel._explain()
+        panel._explain(picture)
         tiles = panel._why._one, panel._why._other
         until(application, lambda: all(tile.look is not None and tile.look.heat is not None for tile in tiles))
         took = 1000 * (time.perf_counter() - begun)

@@ -13,6 +13,9 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.mktemp("home")
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
+    preferences = home / "xdg_config_home" / "dinoviz" / "preferences.toml"
+    preferences.parent.mkdir(parents=True)
+    preferences.write_text("watches_folder = false\n")  # no process for every window of a test
 
 
 @pytest.fixture(scope="session")

@@ -195,7 +195,7 @@ def test_why_is_shown_for_the_result_under_the_mouse(finder):
     grid = here.search._grid
     here.until(lambda: grid.rect_of(int(found.ids[1])) is not None)
     here.session.hover(int(found.ids[1]))
-    here.search._explain()
+    here.search._explain(int(found.ids[1]))
     why = here.search._why
     here.until(lambda: why._one.look is not None and why._one.look.heat is not None)
     assert why._other.look.picture == int(found.ids[1])
@@ -205,6 +205,11 @@ def test_why_is_shown_for_the_result_under_the_mouse(finder):
     assert not why.geometry().intersects(cell)
     here.session.hover(None)
     here.until(lambda: not why.isVisible())
+    here.session.set_current(int(found.ids[2]))
+    here.press("W")
+    assert why.isVisible()
+    here.press("W")
+    assert not why.isVisible()
 
 
 def test_pictures_from_elsewhere_are_looked_for_by_paste(finder, tmp_path):

@@ -12,9 +12,11 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
 
 from dinoviz.views.look import LookView
-from engine.catalogue import BUNDLED
+from engine.catalogue import BUNDLED, ResNetShape
 from engine.exporting.edited import path_of
 from engine.facts import BUNDLED_FILE
+from engine.models.resnet import ResNet
+from engine.models.weights import write_backbone
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned
 
@@ -183,3 +185,19 @@ def test_second_network_stands_beside_and_one_that_is_not_there_is_told_in_words
     assert "nowhere.safetensors" in look._problem_text.text()
     desk.session.use_model("bundled")
     wait(qtbot, lambda: current_is_seen(look, desk) and not look._problem_bar.isVisible())
+
+
+def test_network_without_attention_says_so_and_shows_likeness(qtbot, look, desk, tmp_path):
+    shape = ResNetShape(width=64, blocks=(1, 1, 1, 1))
+    network = tmp_path / "resnet.safetensors"
+    write_backbone(network, ResNet(shape), shape, about={})
+    desk.session.step(1)
+    desk.session.use_model(str(network))
+    wait(qtbot, look._problem_bar.isVisible)
+    assert "no attention" in look._problem_text.text()
+    assert not look._export._go.isEnabled()
+    choose(desk, shows="likeness")
+    wait(qtbot, lambda: not look._problem_bar.isVisible())
+    QTest.mouseClick(look._canvas, Qt.MouseButton.LeftButton, pos=look._canvas.rect().center())
+    wait(qtbot, lambda: current_is_seen(look, desk))
+    assert look._looker.seen.lattices[0] == look._looker.lattice()

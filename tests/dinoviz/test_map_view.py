@@ -262,7 +262,7 @@ def test_what_was_seen_is_seen_again_when_the_project_is_opened_again(qtbot, des
     view = with_map(qtbot, desk, project)
     view.canvas.zoom(3)
     view.canvas.pan(40, 30)
-    seen = view.canvas.seen()
+    seen = view.canvas.camera.seen()
     qtbot.waitUntil(lambda: len(desk.session.state.choices.map.view) == 3)
     memory = json.loads(json.dumps(desk.session.memory()))
     with made_desk(qtbot) as other:
@@ -273,7 +273,7 @@ def test_what_was_seen_is_seen_again_when_the_project_is_opened_again(qtbot, des
         again.show()
         other.session.open(project, memory)
         qtbot.waitUntil(lambda: again.drawing.data is not None and again.canvas.isVisible())
-        assert again.canvas.seen() == pytest.approx(seen, rel=1e-4)
+        assert again.canvas.camera.seen() == pytest.approx(seen, rel=1e-4)
 
 
 def test_the_places_of_groups_outside_the_filter_are_not_named(qtbot, desk, project):
@@ -293,3 +293,15 @@ def test_clusters_are_found_by_the_engine_and_colour_the_map(qtbot, desk, projec
     qtbot.waitUntil(lambda: len(view.drawing.colouring.groups) > 1, timeout=WAIT_MS)
     assert view.drawing.colouring.by == "cluster"
     assert not view.panel._clusters.isVisible()
+
+
+def test_another_project_is_seen_as_a_whole(qtbot, desk, project, tmp_path):
+    view = with_map(qtbot, desk, project)
+    view.canvas.zoom(5)
+    other = scanned(tmp_path / "other", 8, ("owl", "yak"))
+    with_features(other)
+    lay_out(other)
+    desk.session.open(other)
+    qtbot.waitUntil(lambda: view.drawing.data is not None and len(view.drawing.data.cloud) == 8)
+    assert view.canvas.camera.seen() is None
+    qtbot.waitUntil(lambda: {group.text for group in view.drawing.colouring.groups} == {"owl", "yak"})

@@ -254,7 +254,7 @@ def test_a_fault_of_ours_is_a_short_report_not_a_traceback(monkeypatch, capsys, 
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(doctor, "find_device", lambda: 1 / 0)
+    monkeypatch.setattr(doctor, "find_devices", lambda: 1 / 0)
     assert run(["doctor"]) == 1
     said = capsys.readouterr().err
     assert "fault of the program: ZeroDivisionError" in said

@@ -20,10 +20,10 @@ class OutOfMemoryError(RuntimeError):
 
 
 def raising(problem):
-    def find_device():
+    def find_devices():
         raise problem
 
-    return find_device
+    return find_devices
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def logs(monkeypatch, tmp_path):
     ],
 )
 def test_what_goes_wrong_has_its_sentence_exit_code_and_json(monkeypatch, capsys, problem, code, said):
-    monkeypatch.setattr(doctor, "find_device", raising(problem))
+    monkeypatch.setattr(doctor, "find_devices", raising(problem))
     assert run(["doctor", "--json"]) == code
     written = capsys.readouterr()
     assert said in written.err
@@ -62,7 +62,7 @@ def test_what_goes_wrong_has_its_sentence_exit_code_and_json(monkeypatch, capsys
 
 @pytest.mark.parametrize(("problem", "code"), [(Stopped(15), 143), (Stopped(2), 130), (KeyboardInterrupt(), 130)])
 def test_being_stopped_is_said_as_json(monkeypatch, capsys, problem, code):
-    monkeypatch.setattr(doctor, "find_device", raising(problem))
+    monkeypatch.setattr(doctor, "find_devices", raising(problem))
     assert run(["doctor", "--json"]) == code
     assert json.loads(capsys.readouterr().out) == {"stopped": True, "exit_code": code}
     assert run(["doctor"]) == code
