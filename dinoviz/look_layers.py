@@ -135,9 +135,11 @@ def _colours(colours_RC3: NDArray, lattice: Lattice, choices: LookChoices) -> Im
 
 def likeness_span(seen: PatchesSeen, patch: Patch) -> tuple[float, float]:
     """Return the least and the greatest cosine of all pictures, but for that of the patch with itself."""
-    own = seen.arrays[0].copy()
-    own[patch] = np.nan
-    values = np.concatenate([own.ravel(), *(array.ravel() for array in seen.arrays[1:])])
+    arrays = list(seen.arrays)
+    if seen.source is not None:
+        arrays[seen.source] = arrays[seen.source].copy()
+        arrays[seen.source][patch] = np.nan
+    values = np.concatenate([array.ravel() for array in arrays])
     values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
 

@@ -69,6 +69,7 @@ class Looker(QObject):
         self.other_problem = ""
         self.pinned: Patch | None = None
         self.hovered: Patch | None = None
+        self._source: int | None = None
         self._partner: int | None = None
         self._asked_model = ""
         self._side = 0
@@ -94,15 +95,30 @@ class Looker(QObject):
         """Look at a picture; tell whether it is another one than before."""
         if picture == self.picture:
             return False
-        self.picture = picture
-        self.pinned = self.hovered = None
-        self.problem = ""
+        if self._is_compared and self.pinned is not None and picture in self.gallery():
+            source = self.picture if self._source is None else self._source
+            self._source = None if source == picture else source  # what is like that patch is seen here, too
+        else:
+            self.pinned = self._source = None
+        self.picture, self.hovered, self.problem = picture, None, ""
         return True
+
+    @property
+    def _is_compared(self) -> bool:
+        """Whether one patch is looked for in several pictures."""
+        return self.choices.shows == "likeness" and self.choices.is_together
 
     @property
     def patch(self) -> Patch | None:
         """The patch that looks, or that others are compared with."""
+        if self._source is not None and not self._is_compared:
+            return None
         return self.pinned or self.hovered
+
+    @property
+    def pinned_here(self) -> Patch | None:
+        """The patch that was chosen in the picture that is looked at; None where it is of another one."""
+        return self.pinned if self._source is None else None
 
     def hover(self, patch: Patch) -> None:
         """Look from the patch under the mouse, unless one was chosen."""
@@ -122,7 +138,8 @@ class Looker(QObject):
     def pin(self, patch: Patch | None) -> None:
         """Choose a patch, or let it go where it was chosen."""
         self.hovered = patch
-        self.pinned = None if patch == self.pinned else patch
+        self.pinned = None if patch == self.pinned_here else patch
+        self._source = None
         self.look()
 
     def match_with(self, picture: int) -> None:
@@ -241,7 +258,7 @@ class Looker(QObject):
         """Look through a network; a patch is one of its lattice and means nothing in another."""
         side = side_of(self.choices, model)
         if self.model is None or (self.model.patch, self._side) != (model.patch, side):
-            self.pinned = self.hovered = None
+            self.pinned = self.hovered = self._source = None
         self.model, self._side = model, side
 
     def _question(self, model: q.Model, picture: int) -> q.OfPicture | None:
@@ -251,6 +268,8 @@ class Looker(QObject):
             others = () if self.partner is None else (self.partner,)
         elif choices.is_together and choices.shows in ("colours", "likeness"):
             others = self.gallery()[1:]
+        if self._source is not None and self._is_compared:
+            picture, others = self._source, [other for other in self.gallery() if other != self._source]
         paths = tuple(self.path(other) for other in others)
         return question_of(choices, model, self.path(picture), patch=self.patch, others=paths)
 
@@ -265,12 +284,23 @@ class Looker(QObject):
     def _answered(self, question: q.OfPicture, seen: Seen) -> None:
         if question != self.wanted:
             return
-        self.seen, self.problem = seen, ""
+        self.seen, self.problem = self._in_order(seen), ""
         self._seen_of = (self.picture, self.choices.shows)
         self.changed.emit()
         self._ask_other()
         if self.hovered is None or self.pinned is not None:
             self._ahead.start()
+
+    def _in_order(self, seen: Seen) -> Seen:
+        """Return arrays in the order of the pictures below, where the patch is of another than the first."""
+        if self._source is None or not self._is_compared or not isinstance(seen, PatchesSeen):
+            return seen
+        gallery = self.gallery()
+        asked = [self._source, *(picture for picture in gallery if picture != self._source)]
+        places = [asked.index(picture) for picture in gallery]
+        source = gallery.index(self._source) if self._source in gallery else None
+        arrays, lattices = (tuple(values[place] for place in places) for values in (seen.arrays, seen.lattices))
+        return PatchesSeen(arrays, lattices, source=source)
 
     def _refused(self, refused: Refused) -> None:
         """Say why nothing is shown."""
@@ -288,7 +318,9 @@ class Looker(QObject):
     def _other_looks(self, model: q.Model) -> None:
         if self.picture is None or not self.has_second_network:
             return
-        question = question_of(self.choices, model, self.path(self.picture), patch=self.patch_of(model))
+        is_foreign = self._source is not None
+        patch = self.patch_of(model)
+        question = None if is_foreign else question_of(self.choices, model, self.path(self.picture), patch=patch)
         if question is None:
             self._other_answered(None)
             return

@@ -52,12 +52,14 @@ class AttentionSeen:
 class PatchesSeen:
     """An array of every asked picture, the first being the large one: colours (rows, cols, 3) or cosines (rows, cols).
 
-    ``rule`` says how the foreground of colours was found.
+    ``rule`` says how the foreground of colours was found; ``source`` which picture the patch of a likeness is of, None
+    where that is not among them.
     """
 
     arrays: tuple[NDArray, ...]
     lattices: tuple[q.Lattice, ...]
     rule: str = ""
+    source: int | None = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -80,8 +80,8 @@ class MapDrawing:
         self.show_selected()
         self.show_current()
 
-    def _is_ready(self) -> bool:
-        """Tell whether the map is of the pictures of now."""
+    def is_ready(self) -> bool:
+        """Tell whether the map is of the pictures of now: numbers of the canvas are rows of the table."""
         return self.data is not None and self.data.cloud.n == len(self._state.table)
 
     def number_of(self, picture: int | None) -> int:
@@ -93,7 +93,7 @@ class MapDrawing:
 
     def colour(self) -> None:
         """Read what the colours mean, if that has changed."""
-        if not self._is_ready():
+        if not self.is_ready():
             return
         state, data, by, folder = self._state, self.data, self.by, self._folder
         assert data is not None
@@ -173,7 +173,7 @@ class MapDrawing:
     def show_filter(self) -> None:
         """Draw pictures outside the filter faintly, or not at all."""
         state = self._state
-        if self._is_ready() and (len(state.shown) or state.query.is_filter):  # else it is not answered yet
+        if self.is_ready() and (len(state.shown) or state.query.is_filter):  # else it is not answered yet
             table, shown = state.table, state.shown
             self._desk.background.run("map.shown", lambda: _is_among(table, shown), self._take_shown)
 
@@ -186,7 +186,7 @@ class MapDrawing:
 
     def show_selected(self) -> None:
         """Draw the selected pictures on top."""
-        if not self._is_ready():
+        if not self.is_ready():
             return
         table, selected = self._state.table, self._state.selected
         if len(selected):

@@ -457,8 +457,10 @@ class ScatterCanvas(QWidget):
             self._redraw()
             self.frame_ms = (time.perf_counter() - begun) * 1000
         painter = QPainter(self)
-        self._paint(painter)
-        painter.end()
+        try:
+            self._paint(painter)
+        finally:
+            painter.end()  # a painter that is left open takes the process with it
 
     def _paint(self, painter: QPainter) -> None:
         if self._image is None:

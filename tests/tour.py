@@ -207,18 +207,22 @@ class Tour:
     def export_masks(self) -> None:
         """Write the masks of the selection."""
         with self.step("export masks"):
-            self._export("export.masks", self.out / "masks")
+            self.person.actions += 1
+            self.window.desk.actions.trigger("export.masks")
+            self.person.write("Folder to make", str(self.out / "masks"))
+            self.person.press(f"Export {len(self.state().selected)}")
+            self._exported(self.out / "masks")
 
     def export_features(self) -> None:
         """Write the features of all pictures."""
         with self.step("export features"):
-            self._export("export.embeddings", self.out / "features")
+            self.person.actions += 1
+            self.window.desk.actions.trigger("export.embeddings")
+            self.person.write("Write to", str(self.out / "features"))
+            self.person.press("Export")
+            self._exported(self.out / "features")
 
-    def _export(self, action: str, to: Path) -> None:
-        self.person.actions += 1
-        self.window.desk.actions.trigger(action)
-        self.person.write("Write to", str(to))
-        self.person.press("Export")
+    def _exported(self, to: Path) -> None:
         self.person.wait(lambda: not self.window.desk.jobs.unfinished, "the export", PREPARES_S)
         assert self.state().jobs[-1].state in ("done", "partial"), self.state().jobs[-1]
         assert to.exists()

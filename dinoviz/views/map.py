@@ -4,6 +4,7 @@ What is read is read in the background; the canvas knows pictures by their row i
 filter, the selection, the current picture and the one under the mouse are the session's.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -404,28 +405,32 @@ class MapView(QWidget):
 
     # What the person does on the map
 
+    def _ids(self, numbers: Sequence[int] | NDArray[np.int64]) -> Ids:
+        """Return which pictures numbers of the canvas are; none where another project was opened a moment ago."""
+        return self._state.table.ids_N[numbers] if self.drawing.is_ready() else no_ids()
+
     def _clicked(self, canvas: ScatterCanvas, number: int, how: How) -> None:
         if number < 0:
             return
         if canvas is self.class_canvas:
             self._select_class(number, how)
-            return
-        picture = int(self._state.table.ids_N[number])
-        if how == "replace":
-            self._session.set_current(picture)
+        elif how == "replace":
+            for picture in self._ids([number]).tolist():
+                self._session.set_current(picture)
         else:
-            self._session.select([picture], how)
+            self._session.select(self._ids([number]), how)
 
     def _activated(self, number: int) -> None:
-        self._session.set_current(int(self._state.table.ids_N[number]))
-        self._session.go("look")
+        for picture in self._ids([number]).tolist():
+            self._session.set_current(picture)
+            self._session.go("look")
 
     def _lassoed(self, canvas: ScatterCanvas, numbers: NDArray[np.int64], how: How) -> None:
         if canvas is self.class_canvas:
-            found = [self._of_class(int(number)) for number in numbers]
+            found = [self._of_class(number) for number in numbers.tolist()]
             ids = np.concatenate(found) if found else no_ids()
         else:
-            ids = self._state.table.ids_N[numbers]
+            ids = self._ids(numbers)
         text = {"lasso": tr("Lasso"), "rectangle": tr("Rectangle"), "brush": tr("Brush")}.get(canvas.tool, tr("Select"))
         self._session.select_with_tool(ids, how, text)
 
@@ -433,8 +438,7 @@ class MapView(QWidget):
         self._session.select_with_tool(self._of_class(number), how, tr("Select a class"))
 
     def _of_class(self, number: int) -> Ids:
-        assert self._classes is not None
-        table, name = self._state.table, self._classes.about.names[number]
+        table, name = self._state.table, self._class_caption(number)
         return table.ids_N[table.label.is_one_of([name])]
 
     def _select_group(self) -> None:
@@ -446,7 +450,7 @@ class MapView(QWidget):
 
     def _hover(self, number: int) -> None:
         state = self._state
-        if number < 0 or number >= len(state.table):
+        if number < 0 or not self.drawing.is_ready():
             self._session.hover(None)
             self._card.hide()
             return
@@ -459,7 +463,8 @@ class MapView(QWidget):
         return self._desk.thumbnails.image(picture, round(PICTURE_PX * self.devicePixelRatioF()))
 
     def _picture(self, number: int, side: int) -> QImage | None:
-        return self._desk.thumbnails.image(int(self._state.table.ids_N[number]), side)
+        ids = self._ids([number])
+        return self._desk.thumbnails.image(int(ids[0]), side) if len(ids) else None
 
     def _class_picture(self, number: int, side: int) -> QImage | None:
         assert self._classes is not None

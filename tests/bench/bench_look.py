@@ -123,9 +123,10 @@ def looking(desk: Desk, view: LookView, spin: Callable) -> None:
     begun = time.perf_counter()
     go_to(shown[0])
     print(f"first attention of all, with the start of the service: {1000 * (time.perf_counter() - begun):.0f} ms")
-    report("click to attention", timed(go_to, shown[4 :: len(shown) // PICTURES], lambda: rest(0.6)))
+    report("click to attention", timed(go_to, shown[4 :: len(shown) // PICTURES], lambda: rest(0.6)), waits=True)
     go_to(shown[0])
-    report("next picture, asked for ahead", timed(lambda _: (session.step(1), spin(seen)), range(8), lambda: rest(1.0)))
+    stepped = timed(lambda _: (session.step(1), spin(seen)), range(8), lambda: rest(1.0))
+    report("next picture, asked for ahead", stepped, waits=True)
 
     def point(at: QPoint) -> None:
         QTest.mouseMove(canvas, at)
@@ -137,6 +138,7 @@ def looking(desk: Desk, view: LookView, spin: Callable) -> None:
     report(
         "mouse over a patch to its attention",
         timed(point, [middle + QPoint(30 * i - 150, 20 * i - 100) for i in range(10)], lambda: rest(0.1)),
+        waits=True,
     )
 
     masks = [view._mask]
@@ -223,11 +225,11 @@ def timed(act: Callable, values: Iterable, between: Callable[[], object]) -> lis
     return taken
 
 
-def report(what: str, taken: list[tuple[float, float]]) -> None:
+def report(what: str, taken: list[tuple[float, float]], *, waits: bool = False) -> None:
     passed, worked = ([row[i] for row in taken] for i in (0, 1))
     limit = f"  (limit {LIMITS_MS[what]:.0f})" if what in LIMITS_MS else ""
     told = f"median {statistics.median(passed):.1f} ms, worst {max(passed):.1f} ms of {len(taken)}{limit}"
-    print(f"{what}: {told}; the window's thread works {statistics.median(worked):.1f} ms")
+    print(f"{what}: {told}" + ("" if waits else f"; the window's thread works {statistics.median(worked):.1f} ms"))
 
 
 if __name__ == "__main__":

@@ -155,6 +155,24 @@ def test_patch_under_the_mouse_looks_and_is_kept_by_a_click(qtbot, look, desk):
     assert look._looker.seen.arrays[0][look._looker.pinned] == pytest.approx(1, abs=1e-4)
     wait(qtbot, lambda: all(tile.over is not None for tile in look._strip.tiles))
 
+    first, patch = desk.session.state.current, look._looker.pinned
+    desk.session.select(desk.session.state.shown)
+    wait(qtbot, lambda: set(look._looker.gallery()) == set(desk.session.state.shown.tolist()))
+    second = look._looker.gallery()[3]
+    there = look._looker.seen.arrays[3]
+    QTest.mouseClick(look._strip.viewport(), Qt.MouseButton.LeftButton, pos=look._strip.rect_of(3).center())
+    wait(qtbot, lambda: look._looker.picture == second and look._looker.is_seen())
+    np.testing.assert_array_equal(look._looker.seen.arrays[0], there)
+    back = look._looker.gallery().index(first)
+    assert look._looker.seen.source == back
+    assert look._looker.seen.arrays[back][patch] == pytest.approx(1, abs=1e-4)
+    desk.session.set_current(first)
+    wait(qtbot, lambda: look._looker.picture == first and look._looker.is_seen())
+    assert look._looker.pinned_here == patch
+    desk.session.set_current(second)
+    choose(desk, shows="attention")
+    wait(qtbot, lambda: current_is_seen(look, desk) and look._looker.wanted.query == "cls")
+
 
 def test_matches_join_the_current_picture_with_one_that_is_chosen_below(qtbot, look, desk):
     desk.session.step(1)

@@ -304,4 +304,5 @@ def test_another_project_is_seen_as_a_whole(qtbot, desk, project, tmp_path):
     desk.session.open(other)
     qtbot.waitUntil(lambda: view.drawing.data is not None and len(view.drawing.data.cloud) == 8)
     assert view.canvas.camera.seen() is None
-    qtbot.waitUntil(lambda: {group.text for group in view.drawing.colouring.groups} == {"owl", "yak"})
+    qtbot.waitUntil(lambda: view.drawing.colouring is not None)
+    assert {group.text for group in view.drawing.colouring.groups} == {"owl", "yak"}
