@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QDoubleValidator, QIcon, QPixmap
+from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtGui import QDoubleValidator, QIcon, QKeyEvent, QPixmap
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -189,6 +189,23 @@ class Segmented(QFrame):
         self._buttons[value].setEnabled(is_enabled)
 
 
+class _Slider(QSlider):
+    """A slider whose own keys are its own, also where they are shortcuts of the place it stands in."""
+
+    KEYS = frozenset(
+        {
+            *(Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down),
+            *(Qt.Key.Key_Home, Qt.Key.Key_End, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown),
+        }
+    )
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() in self.KEYS:
+            event.accept()
+            return True
+        return super().event(event)
+
+
 class SliderRow(QWidget):
     """A name, a slider and the number it stands at, which can be typed too.
 
@@ -221,7 +238,7 @@ class SliderRow(QWidget):
         self._low, self._step, self._unit, self._factor, self._on_change = low, step, unit, factor, on_change
         self._value = low
         self.setToolTip(tip)
-        self._slider = QSlider(Qt.Orientation.Horizontal)
+        self._slider = _Slider(Qt.Orientation.Horizontal)
         self._slider.setRange(0, round((high - low) / step))
         self._slider.setAccessibleName(text)
         self._slider.valueChanged.connect(self._moved)

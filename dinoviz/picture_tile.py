@@ -15,6 +15,7 @@ from dinoviz.desk import Desk
 from dinoviz.find_queries import Box, Picture
 from dinoviz.grid_cells import BADGE_GROUND, draw_box
 from dinoviz.watching import follow
+from dinoviz.words import tr
 
 LINE_PX = 18
 INSET_PX = 8
@@ -90,7 +91,7 @@ class PictureTile(QWidget):
         desk.thumbnails.arrived.connect(self._arrived)
         desk.thumbnails.file_arrived.connect(self._arrived)
         follow(self, theme.changed, self.update)
-        self.setFixedSize(self.sizeHint())
+        self.set_look(None)
 
     @property
     def look(self) -> TileLook | None:
@@ -102,7 +103,7 @@ class PictureTile(QWidget):
         self._look = look
         self.setFixedSize(self.sizeHint())
         words = [] if look is None else [look.name, *(text for text, _ in look.lines)]
-        self.setAccessibleName(", ".join(filter(None, words)))
+        self.setAccessibleName(", ".join(filter(None, words)) or tr("No picture"))
         self.setToolTip(look.tip if look else "")
         self.update()
 

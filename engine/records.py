@@ -10,13 +10,12 @@ Relies on pydantic to check what is read against the type; knows nothing about w
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +29,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@functools.cache
-def _adapter(kind: type[T]) -> "TypeAdapter[T]":
-    from pydantic import TypeAdapter  # only where a record is read or written: the window is painted before
+_adapters: dict[type, Any] = {}
 
-    return TypeAdapter(kind)
+
+def _adapter(kind: type[T]) -> "TypeAdapter[T]":
+    """Return what checks values of a class; pydantic is loaded with the first, so that a window is painted before."""
+    if kind not in _adapters:
+        from pydantic import TypeAdapter
+
+        _adapters[kind] = TypeAdapter(kind)
+    return cast("TypeAdapter[T]", _adapters[kind])
+
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

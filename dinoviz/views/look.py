@@ -13,7 +13,17 @@ from pathlib import Path
 import numpy as np
 from PySide6.QtCore import QEvent, QPointF, Qt
 from PySide6.QtGui import QHideEvent, QImage, QKeyEvent, QKeySequence, QShowEvent
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QSplitter, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QSizePolicy,
+    QSplitter,
+    QStackedLayout,
+    QVBoxLayout,
+    QWidget,
+)
 
 from dinoviz import theme
 from dinoviz.choices import LookChoices
@@ -145,19 +155,11 @@ class LookView(QWidget):
         self._shows = Segmented(options, lambda value: self._choose(shows=value), tr("What is shown"))
         for value, text in _ABOUT.items():
             self._shows.set_tip(value, f"<qt>{tr(text)}</qt>")
-        self._percent = label("", "small")
-        self._percent.setMinimumWidth(PERCENT_PX)
-        self._percent.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._beside = IconButton(
             "split-horizontal", tr("Compare with a second network, side by side"), self._toggle_beside, checkable=True
         )
         row.addWidget(self._shows)
         row.addStretch()
-        row.addWidget(self._percent)
-        row.addWidget(IconButton("frame-corners", tr("Show all of it  0"), self._zoom.fit))
-        actual = tr("A pixel for a pixel  1")
-        row.addWidget(IconButton("magnifying-glass-plus", actual, lambda: self._canvas.show_actual_size()))
-        row.addWidget(Line(is_upright=True))
         row.addWidget(self._beside)
         row.addWidget(self._save_button())
         return bar
@@ -198,15 +200,23 @@ class LookView(QWidget):
         bar = QWidget()
         bar.setProperty("kind", "panel")
         row = QHBoxLayout(bar)
-        row.setContentsMargins(theme.SPACE_S, 0, theme.SPACE, 0)
+        row.setContentsMargins(theme.SPACE_S, 0, theme.SPACE_S, 0)
         row.setSpacing(theme.SPACE_S)
         self._about = label("", "small")
         self._value = label("", "small")
         for name in ("look.previous", "look.next"):
             row.addWidget(self._desk.actions.button(name))
-        row.addWidget(self._about)
-        row.addStretch()
+        # A long name gives way; else it would decide how narrow the window can be.
+        self._about.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        row.addWidget(self._about, 1)
         row.addWidget(self._value)
+        self._percent = label("", "small")
+        self._percent.setMinimumWidth(PERCENT_PX)
+        self._percent.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        row.addWidget(self._percent)
+        row.addWidget(IconButton("frame-corners", tr("Show all of it  0"), self._zoom.fit))
+        actual = tr("A pixel for a pixel  1")
+        row.addWidget(IconButton("magnifying-glass-plus", actual, lambda: self._canvas.show_actual_size()))
         return bar
 
     def _build_problem_bar(self) -> QWidget:
@@ -464,6 +474,7 @@ class LookView(QWidget):
         if (lattice := looker.lattice()) is not None:
             parts.append(tr("seen as {cols} by {rows} patches", rows=lattice.rows, cols=lattice.cols))
         self._about.setText("  ·  ".join(parts))
+        self._about.setToolTip(table.path(looker.picture))
         problem = self._desk.vision.problem if self._desk.vision.state == "failed" else looker.problem
         self._problem_text.setText(problem)
         self._problem_bar.setVisible(bool(problem))

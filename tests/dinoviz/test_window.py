@@ -69,6 +69,7 @@ def test_every_widget_that_takes_the_focus_has_a_name(qtbot: QtBot, tmp_path: Pa
             f"{type(widget).__name__} in {type(widget.parent()).__name__}"
             for widget in window.findChildren(QWidget)
             if widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+            and not widget.isHidden()
             and not (widget.accessibleName() or getattr(widget, "text", str)() or widget.toolTip())
             and not widget.objectName().startswith("qt_")
             and not isinstance(widget.parent().parent(), QComboBox)  # the list of a box, which has the name
