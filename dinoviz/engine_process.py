@@ -311,6 +311,7 @@ class Service(QObject):
         super().__init__(parent)
         self._name, self._arguments = name, arguments
         self._process: EngineProcess | None = None
+        self._leaving: list[EngineProcess] = []
         self._started_with: tuple[str, ...] = ()
         self._numbers = count(1)
         self._asked: dict[int, tuple[Ask, Callable[[object], object], Callable[[Refused], object] | None]] = {}
@@ -352,22 +353,35 @@ class Service(QObject):
         return bool(self._asked)
 
     def restart(self) -> None:
-        """Start it again, after what it was started with has changed or it failed."""
-        self.close()
+        """Start it again with the next question, after it failed."""
+        self._let_go()
         self._crashes = 0
         self._set_state("off")
 
     def close(self, grace_ms: int = 2000) -> None:
-        """End it."""
+        """End it, and wait for that: the window closes."""
+        for process in [*self._leaving, *filter(None, [self._let_go()])]:
+            if not process.wait(grace_ms):
+                process.kill()
+                process.wait(grace_ms)
+
+    def _let_go(self) -> EngineProcess | None:
+        """Ask its process to end, which it does on its own; what was asked is dropped."""
         process, self._process = self._process, None
         self._asked.clear()
         self._newest.clear()
         if process:
             process.ended.disconnect()
+            process.message.disconnect()
             process.close_pipe()
-            if not process.wait(grace_ms):
-                process.kill()
-                process.wait(grace_ms)
+            self._leaving.append(process)
+            process.ended.connect(lambda *_: self._left(process))
+            QTimer.singleShot(GRACE_MS, process, process.kill)
+        return process
+
+    def _left(self, process: EngineProcess) -> None:
+        if process in self._leaving:
+            self._leaving.remove(process)
             process.deleteLater()
 
     def _refuse_now(self, refused: Callable[[Refused], object] | None) -> None:
@@ -380,7 +394,7 @@ class Service(QObject):
         if arguments is None or self._crashes >= MOST_CRASHES:
             return False
         if self._process and tuple(arguments) != self._started_with:
-            self.close()
+            self._let_go()
         if self._process is None:
             self._begin(tuple(arguments))
         return True

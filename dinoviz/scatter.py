@@ -197,9 +197,7 @@ class ScatterCanvas(QWidget):
             self._all = layer or Layer(cloud)
             self._unit_N2 = np.full((cloud.n, 2), np.nan, np.float32)
             self._unit_N2[cloud.numbers_S, 0], self._unit_N2[cloud.numbers_S, 1] = cloud.x_S, cloud.y_S
-            if self._codes_N is not None and len(self._codes_N) != cloud.n:
-                self._codes_N = self._is_shown_N = self._is_chosen_N = None
-                self._current = self._hovered = -1
+            self._forget_others(cloud.n)
             is_same = before_N2.shape == self._unit_N2.shape and np.array_equal(
                 before_N2, self._unit_N2, equal_nan=True
             )
@@ -207,6 +205,17 @@ class ScatterCanvas(QWidget):
                 self._begin_morph(before_N2)
         self.camera.look_at((0.0, 0.0, 1.0, 1.0) if cloud is None else cloud.bounds)
         self._rebuild()
+
+    def _forget_others(self, n: int) -> None:
+        """Forget what was said of the pictures of another map."""
+        if self._codes_N is not None and len(self._codes_N) != n:
+            self._codes_N = None
+        if self._is_shown_N is not None and len(self._is_shown_N) != n:
+            self._is_shown_N = None
+        if self._is_chosen_N is not None and len(self._is_chosen_N) != n:
+            self._is_chosen_N = None
+        self._current = self._current if self._current < n else -1
+        self._hovered = self._hovered if self._hovered < n else -1
 
     def set_colours(self, codes_N: NDArray[np.uint8], colours_K3: NDArray[np.uint8]) -> None:
         """Colour the points: a number of a colour for each picture, and up to 256 colours, uint8 RGB."""

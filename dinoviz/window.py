@@ -52,6 +52,24 @@ REMEMBER_MS = 800
 """After a change the window waits so long before it writes what it remembers: at most 2 s are lost by a kill."""
 
 
+FIRST = (
+    "dinoviz.opening",
+    "dinoviz.drop_overlay",
+    "dinoviz.filter_bar",
+    "dinoviz.inspector",
+    "dinoviz.window_actions",
+    "dinoviz.welcoming",
+)
+LATER = ("numpy.ma", "rapidfuzz.fuzz")
+"""Loaded at first use by numpy and the palette, a tenth of a second each."""
+
+
+def load(modules: Sequence[str]) -> None:
+    """Import modules; run in a thread, so that the one that paints finds them loaded."""
+    for name in modules:
+        importlib.import_module(name)
+
+
 class Window(QMainWindow):
     """One window with one session.
 
@@ -87,6 +105,8 @@ class Window(QMainWindow):
         self._wants_sample = wants_sample
         self._said_first = [text for text in (wrong, also_wrong) if text]
         self._has_begun = False
+        self.is_ready = False
+        """Everything can be done."""
         self._show_place()
 
     def _desk(self) -> Desk:
@@ -195,8 +215,13 @@ class Window(QMainWindow):
         done = super().event(event)
         if event.type() == QEvent.Type.Paint and not self._has_begun:
             self._has_begun = True
-            QTimer.singleShot(0, self._begin)
+            QTimer.singleShot(0, self._load_first)
         return done
+
+    def _load_first(self) -> None:
+        """Load what the window begins with, off the thread that paints."""
+        views = [f"dinoviz.views.{name}" for name in ("welcome", "library")]
+        self.desk.background.run("load", lambda: load([*FIRST, *views]), lambda _none: self._begin())
 
     def _begin(self) -> None:
         from dinoviz.drop_overlay import DropOverlay
@@ -218,8 +243,11 @@ class Window(QMainWindow):
         self.drops = DropOverlay(self, self.desk.background, here)
         self.drops.dropped.connect(self.opening.take)
         self.desk.jobs.ended.connect(self._tell_end)
+        self.is_ready = True
         self._open_at_first()
         self._show_place()
+        views = [f"dinoviz.views.{view.name}" for view in VIEWS]
+        self.desk.background.run("load", lambda: load([*LATER, *views]), lambda _none: None)
         for text in self._said_first:
             self.desk.session.notify("warning", text)
         for report in crash_log.left_behind():
@@ -263,7 +291,7 @@ class Window(QMainWindow):
             self._place_group.setExclusive(False)
             self._place_group.checkedButton().setChecked(False)
             self._place_group.setExclusive(True)
-        if self._has_begun:
+        if self.is_ready:
             if self.stack.currentWidget() is not self.view(row.name):
                 self.stack.setCurrentWidget(self.view(row.name))
                 self.view(row.name).setFocus()

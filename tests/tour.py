@@ -47,6 +47,7 @@ class Tour:
         self.window.resize(*SIZE_PX)
         self.window.show()
         self.person = Person(self.window)
+        self.person.wait(lambda: self.window.is_ready, "the window", 20)
         self.person.pause(0.3)
         self.state = lambda: self.window.desk.session.state
         self.facts: dict[str, object] = {}

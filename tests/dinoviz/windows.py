@@ -42,7 +42,7 @@ def opened(project: Path | None = None) -> Iterator[Window]:
     window = Window([project] if project else [])
     window.resize(*SIZE_PX)
     window.show()
-    turn(0.05)
+    wait(lambda: window.is_ready)
     if project:
         wait(lambda: len(window.desk.session.state.table) > 0 and not window.desk.session.state.is_reading)
     try:
