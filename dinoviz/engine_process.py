@@ -73,6 +73,8 @@ class EngineProcess(QObject):
         self._process.readyReadStandardOutput.connect(self._read)
         self._process.finished.connect(self._finished)
         self._process.errorOccurred.connect(self._failed)
+        self._patience = QTimer(self, singleShot=True)
+        self._patience.timeout.connect(self.kill)
 
     @property
     def pid(self) -> int:
@@ -95,6 +97,19 @@ class EngineProcess(QObject):
     def kill(self) -> None:
         """End it without asking."""
         self._process.kill()
+
+    def stop(self) -> None:
+        """Ask it to end and keep its work; it is killed where that takes too long."""
+        self.send(Stop())
+        self._patience.start(GRACE_MS)
+
+    def leave(self) -> None:
+        """Tell nobody anything any more, end, and then be gone; nothing waits for it."""
+        self.message.disconnect()
+        self.ended.disconnect()
+        self.ended.connect(self.deleteLater)
+        self.close_pipe()
+        self._patience.start(GRACE_MS)
 
     def wait(self, timeout_ms: int) -> bool:
         """Wait for its end; only when the window closes."""
@@ -205,8 +220,7 @@ class Jobs(QObject):
             self._processes[number].kill()
         else:
             self._session.set_job(replace(job, state="stopping"))
-            self._processes[number].send(Stop())
-            QTimer.singleShot(GRACE_MS, self._processes[number], self._processes[number].kill)
+            self._processes[number].stop()
 
     def retry(self, number: int) -> int | None:
         """Start a job that ended again, and return its new number."""
@@ -311,7 +325,6 @@ class Service(QObject):
         super().__init__(parent)
         self._name, self._arguments = name, arguments
         self._process: EngineProcess | None = None
-        self._leaving: list[EngineProcess] = []
         self._started_with: tuple[str, ...] = ()
         self._numbers = count(1)
         self._asked: dict[int, tuple[Ask, Callable[[object], object], Callable[[Refused], object] | None]] = {}
@@ -360,29 +373,19 @@ class Service(QObject):
 
     def close(self, grace_ms: int = 2000) -> None:
         """End it, and wait for that: the window closes."""
-        for process in [*self._leaving, *filter(None, [self._let_go()])]:
-            if not process.wait(grace_ms):
-                process.kill()
-                process.wait(grace_ms)
+        process = self._process
+        self._let_go()
+        if process and not process.wait(grace_ms):
+            process.kill()
+            process.wait(grace_ms)
 
-    def _let_go(self) -> EngineProcess | None:
-        """Ask its process to end, which it does on its own; what was asked is dropped."""
+    def _let_go(self) -> None:
+        """Let its process end, which it does by itself; what was asked is dropped."""
         process, self._process = self._process, None
         self._asked.clear()
         self._newest.clear()
         if process:
-            process.ended.disconnect()
-            process.message.disconnect()
-            process.close_pipe()
-            self._leaving.append(process)
-            process.ended.connect(lambda *_: self._left(process))
-            QTimer.singleShot(GRACE_MS, process, process.kill)
-        return process
-
-    def _left(self, process: EngineProcess) -> None:
-        if process in self._leaving:
-            self._leaving.remove(process)
-            process.deleteLater()
+            process.leave()
 
     def _refuse_now(self, refused: Callable[[Refused], object] | None) -> None:
         if refused:

@@ -836,7 +836,7 @@ class ScatterCanvas(QWidget):
         """
         growth = min(size.width() / self.width(), size.height() / self.height())
         view = replace(self.view, scale=self.view.scale * growth * ratio)
-        diameter = self.diameter * growth * ratio
+        diameter = min(self.diameter * growth, LARGEST_PX) * ratio
         scene = None if self._scene is None else replace(self._scene, buffers={})
         is_dense, places = self._is_dense, tuple(self._places)
 
@@ -888,7 +888,7 @@ class ScatterCanvas(QWidget):
                 colours = scene.looks.table_4K[kind][scene.looks.codes_S[places]]
                 parts.append((x[is_in], y[is_in], layer.cloud.numbers_S[places], colours))
         x, y, numbers, colours = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return x, y, numbers, colours, self.diameter * growth
+        return x, y, numbers, colours, min(self.diameter * growth, LARGEST_PX)
 
 
 def how_of(modifiers: Qt.KeyboardModifier) -> How:

@@ -280,17 +280,8 @@ class Window(QMainWindow):
 
     def _show_place(self) -> None:
         state = self.desk.session.state
-        row = next((row for row in VIEWS if row.name == state.place), VIEWS[0])
-        if state.project is None and row.needs_project:
-            row = VIEWS[0]
-        for name, button in self._places.items():
-            button.setChecked(name == row.name)
-            needs = next(view.needs_project for view in VIEWS if view.name == name)
-            button.setEnabled(state.project is not None or not needs)
-        if not any(button.isChecked() for button in self._places.values()) and self._place_group.checkedButton():
-            self._place_group.setExclusive(False)
-            self._place_group.checkedButton().setChecked(False)
-            self._place_group.setExclusive(True)
+        row = self._row()
+        self._mark_place(row)
         if self.is_ready:
             if self.stack.currentWidget() is not self.view(row.name):
                 self.stack.setCurrentWidget(self.view(row.name))
@@ -298,12 +289,28 @@ class Window(QMainWindow):
             if row.name == "welcome":
                 self._show_recent()
             self.filter_bar.setVisible(state.project is not None and row.needs_project)
-            self._show_inspector(row)
+            QTimer.singleShot(0, self._show_inspector)  # a turn later: both views at once would be felt
         name = state.pictures_folder.name if state.pictures_folder else ""
         self.setWindowTitle(f"{name} — dinoviz" if name else "dinoviz")
 
-    def _show_inspector(self, row: View) -> None:
-        wanted = row.has_inspector and self.memory.has_inspector and self.desk.session.state.project is not None
+    def _row(self) -> View:
+        """Return the view in front: where there is no project, only those that need none can be."""
+        state = self.desk.session.state
+        row = next((row for row in VIEWS if row.name == state.place), VIEWS[0])
+        return VIEWS[0] if state.project is None and row.needs_project else row
+
+    def _mark_place(self, row: View) -> None:
+        has_project = self.desk.session.state.project is not None
+        self._place_group.setExclusive(False)  # the welcome page is none of them
+        for view in VIEWS:
+            if view.is_on_rail:
+                self._places[view.name].setChecked(view is row)
+                self._places[view.name].setEnabled(has_project or not view.needs_project)
+        self._place_group.setExclusive(True)
+
+    def _show_inspector(self) -> None:
+        has_project = self.desk.session.state.project is not None
+        wanted = has_project and self.memory.has_inspector and self._row().has_inspector
         if wanted and self._inspector is None:
             inspector = importlib.import_module("dinoviz.inspector")
             self._inspector = inspector.Inspector(self.desk)

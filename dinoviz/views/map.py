@@ -69,6 +69,7 @@ class MapView(QWidget):
         self._so_far_stamp = 0
         self._is_so_far = False
         self._has_been_seen = False
+        self._project: Path | None = None
         self._card_of = -1
         self._build()
         self._timers()
@@ -237,6 +238,9 @@ class MapView(QWidget):
     def _read(self) -> None:
         """Read the map that is chosen, if it or the pictures have changed."""
         folder, method, table = self._folder, self._choices.method, self._state.table
+        if self._state.project != self._project:
+            self._project = self._state.project
+            self._take_nothing()
         if folder is None or not len(table):
             self._take_nothing()
             return

@@ -248,3 +248,35 @@ def test_a_saved_picture_and_a_drawing_show_what_is_seen(canvas):
     x, y, numbers, _colours, _diameter = canvas.points_in(QSize(300, 250))
     place = numbers.tolist().index(0)
     assert (x[place], y[place]) == pytest.approx((at.x() / 2, at.y() / 2), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        np.zeros((0, 2)),
+        np.zeros((1, 2)),
+        np.zeros((9, 2)),
+        np.stack([np.arange(9.0), np.zeros(9)], axis=1),
+        np.full((9, 2), np.nan),
+        np.random.default_rng(0).normal(size=(9, 2)) * 1e30,
+    ],
+)
+def test_maps_of_any_shape_are_drawn_at_any_size(canvas, positions):
+    show(canvas, positions)
+    for size in (QSize(1, 1), QSize(5, 300), QSize(600, 500)):
+        canvas.resize(size)
+        for is_dense in (True, False):
+            canvas.set_density(is_dense)
+            canvas.grab()
+        canvas.zoom(1000)
+        assert not canvas.renderer(QSize(200, 150))().isNull()
+
+
+def test_a_map_of_other_pictures_forgets_what_was_said_of_those_before(canvas):
+    show(canvas, grid())
+    canvas.set_shown(np.arange(100) < 50)
+    canvas.set_chosen(np.arange(100) < 10)
+    canvas.set_current(90)
+    canvas.set_cloud(Cloud.of(in_unit_square(grid(4))))
+    canvas.grab()
+    assert canvas.number_at(canvas.where(15)) == 15
