@@ -93,6 +93,8 @@ class Window(QMainWindow):
         watch(self, self.desk.session, ("place", "project", "pictures_folder"), self._show_place)
         watch(self, self.desk.session, ("jobs",), self._share_gpu)
         self._is_gpu_lent = False
+        self._inspect_later = QTimer(self, singleShot=True, interval=0)
+        self._inspect_later.timeout.connect(self._show_inspector)
         self._remember_later = QTimer(self, singleShot=True, interval=REMEMBER_MS)
         self._remember_later.timeout.connect(self.remember)
         watch(
@@ -289,7 +291,7 @@ class Window(QMainWindow):
             if row.name == "welcome":
                 self._show_recent()
             self.filter_bar.setVisible(state.project is not None and row.needs_project)
-            QTimer.singleShot(0, self._show_inspector)  # a turn later: both views at once would be felt
+            self._inspect_later.start()  # a turn later: both at once would be felt
         name = state.pictures_folder.name if state.pictures_folder else ""
         self.setWindowTitle(f"{name} — dinoviz" if name else "dinoviz")
 
