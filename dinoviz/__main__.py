@@ -24,7 +24,7 @@ def _run(paths: list[Path], *, wants_sample: bool) -> int:
     log.open()
     application = Application(sys.argv[:1])
 
-    from dinoviz.window import Window
+    from dinoviz.window.window import Window
 
     window = Window(paths, wants_sample=wants_sample)
     crash_log.install(lambda text, hint: window.desk.session.notify("error", text, hint))

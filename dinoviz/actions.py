@@ -122,7 +122,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="look.layer_down", text="Layer before", keys="PgDown", place="look"),
     Action(id="look.beside", text="Second network side by side", keys="Ctrl+B", place="look", icon="split-horizontal",
            words="compare backbones"),
-    Action(id="look.brush", text="Brush on the mask", keys="B", place="look", icon="paint-brush", words="clean up edit"),
+    Action(id="look.brush", text="Brush on the mask", keys="B", place="look", icon="paint-brush", words="clean edit"),
     Action(id="look.save_picture", text="Save picture as seen…", keys="Ctrl+S", place="look", icon="download-simple"),
     Action(id="look.save_mask", text="Save mask…", keys="Ctrl+Shift+S", place="look", icon="selection"),
     Action(id="look.copy_seen", text="Copy picture as seen", keys="Ctrl+Alt+C", place="look", icon="copy"),
@@ -230,7 +230,8 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="export.labels", text="Export labels…", icon="export", menu="export", words="csv corrected"),
     Action(id="export.masks", text="Export masks…", icon="export", place="look", menu="export",
            words="coco png labelme yolo"),
-    Action(id="export.attention", text="Export attention…", icon="export", menu="export", words="heads npz overlay"),
+    Action(id="export.attention", text="Export attention…", place="look", icon="export", menu="export",
+           words="heads npz overlay"),
     Action(id="export.backbone", text="Export the backbone…", icon="export", menu="export", words="onnx timm"),
 )  # fmt: skip
 
@@ -317,6 +318,8 @@ class Actions(QObject):
         """
         if name not in self._rows:
             raise KeyError(f"'{name}' is no row of ACTIONS")
+        if name in self._do:
+            raise ValueError(f"'{name}' is bound already")
         self._do[name] = do
         if can:
             self._can[name] = can

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtGui import QDoubleValidator, QIcon, QKeyEvent, QPixmap
+from PySide6.QtGui import QDoubleValidator, QIcon, QKeyEvent, QPainter, QPaintEvent, QPixmap, QWheelEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -324,11 +325,6 @@ class Section(QWidget):
         self._fold(is_open)
         follow(self, theme.changed, self._draw)
 
-    def set_title(self, title: str) -> None:
-        """Change the heading."""
-        self._head.setText(title)
-        self._head.setAccessibleName(title)
-
     def set_open(self, is_open: bool) -> None:
         """Unfold or fold it."""
         self._head.setChecked(is_open)
@@ -339,6 +335,56 @@ class Section(QWidget):
 
     def _draw(self) -> None:
         self._head.setIcon(theme.icon("caret-down" if self._head.isChecked() else "caret-right", "muted"))
+
+
+class Elided(QLabel):
+    """A muted sentence on a few lines that ends in an ellipsis where it has no room; its tooltip is the whole."""
+
+    def __init__(self, lines: int = 1) -> None:
+        super().__init__()
+        self._lines = lines
+        self.setFont(theme.font("small"))
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for no width."""
+        return QSize(0, self._lines * self.fontMetrics().height())
+
+    def sizeHint(self) -> QSize:
+        """Ask for the lines it may have."""
+        return QSize(super().sizeHint().width(), self._lines * self.fontMetrics().height())
+
+    def say(self, text: str) -> None:
+        """Change what it says."""
+        if text != self.text():
+            self.setText(text)
+            self.setToolTip(text)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw as much as there is room for."""
+        painter = QPainter(self)
+        painter.setPen(theme.colours().muted)
+        painter.setFont(self.font())
+        flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft | Qt.TextFlag.TextWordWrap
+        painter.drawText(self.rect(), flags, self._fitting(flags))
+
+    def _fitting(self, flags: int) -> str:
+        """Return as many words as fit, or, on one line, as many letters."""
+        metrics, room = self.fontMetrics(), self._lines * self.fontMetrics().height() + 1
+        if self._lines == 1:
+            return metrics.elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
+        words, shown = self.text().split(" "), self.text()
+        while words and metrics.boundingRect(0, 0, self.width(), 1 << 20, flags, shown).height() > room:
+            words.pop()
+            shown = " ".join(words).rstrip(",;:") + "…"
+        return shown
+
+
+class Choice(QComboBox):
+    """A few words to choose from; the first stands for what is settled. The wheel scrolls the form, not the choice."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave the wheel to what is around."""
+        event.ignore()
 
 
 def clear(layout: QLayout) -> None:

@@ -200,6 +200,25 @@ class Jobs(QObject):
         self._go_on()
         return number
 
+    def chain(self, steps: Sequence[tuple[Sequence[str], str]], then: Callable[[Job], object] | None = None) -> int:
+        """Start jobs one after the other, each only where the one before did what it should.
+
+        Args:
+            steps: what stands after ``engine``, and a title, of each.
+            then: called with the last one, where it did what it should.
+        """
+        (argv, title), *rest = steps
+
+        def go_on(job: Job) -> None:
+            if not job.did_it:
+                return
+            if rest:
+                self.chain(rest, then)
+            elif then:
+                then(job)
+
+        return self.start(argv, title, go_on)
+
     def job(self, number: int) -> Job | None:
         """Return a job by its number."""
         return next((job for job in self._session.state.jobs if job.id == number), None)
@@ -228,11 +247,12 @@ class Jobs(QObject):
         if job is None or not job.is_over:
             return None
         self._session.drop_job(number)
-        return self.start(job.argv, job.title)
+        return self.start(job.argv, job.title, self._then.pop(number, None))
 
     def dismiss(self, number: int) -> None:
         """Take a job that ended off the list."""
         self._session.drop_job(number)
+        self._then.pop(number, None)
 
     def stay(self, number: int) -> None:
         """Let a job go on when the window closes."""
@@ -297,7 +317,7 @@ class Jobs(QObject):
         self._session.set_job(job)
         if job.started:
             self._session.refresh()
-        then = self._then.pop(job.id, None)
+        then = self._then.get(job.id)  # kept: what follows a job follows it too where it is tried again
         self._go_on()
         self.ended.emit(job)
         if then:

@@ -60,6 +60,11 @@ class Job:
         return self.state in ENDED
 
     @property
+    def did_it(self) -> bool:
+        """It ended, and did what it should, if not for every picture."""
+        return self.state in ("done", "partial")
+
+    @property
     def command(self) -> str:
         """What a person would type to do the same."""
         return shlex.join(("engine", *self.argv))

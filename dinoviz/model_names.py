@@ -6,7 +6,7 @@ from pathlib import Path
 from platformdirs import user_cache_dir
 
 from dinoviz.session import BUNDLED, RunRow, State
-from dinoviz.words import tr
+from dinoviz.words import run_name, tr
 from engine.facts import models_folder
 from engine.weight_files import kept_weights
 
@@ -31,5 +31,5 @@ def model_text(value: str, runs: Sequence[RunRow] = ()) -> str:
         return tr("Bundled network")
     for run in runs:
         if str(run.folder) == value:
-            return tr("Run {number}", number=f"{run.number:04d}")
+            return run_name(run.number)
     return Path(value).stem if Path(value).suffix else value

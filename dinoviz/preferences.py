@@ -69,7 +69,6 @@ class Memory:
         geometry: of the window, as Qt encodes it, in base64.
         has_inspector: the panel on the right is shown.
         inspector_px: its width.
-        machine: what ``engine doctor`` said of this machine.
     """
 
     recent: tuple[Recent, ...] = ()
@@ -77,7 +76,6 @@ class Memory:
     geometry: str = ""
     has_inspector: bool = True
     inspector_px: int = 300
-    machine: dict[str, Any] = field(default_factory=dict)
 
     def of(self, folder: Path) -> Mapping[str, Any]:
         """Return how a project was left."""
@@ -175,9 +173,8 @@ def read_memory(path: Path | None = None) -> tuple[Memory, str]:
         for row in (rows if isinstance(rows, list) else [])
         if isinstance(row, dict) and isinstance(row.get("folder"), str)
     )
-    machine = kept.get("machine")
-    made = restored(Memory, {name: value for name, value in kept.items() if name not in ("recent", "machine")})
-    return replace(made, recent=recent, machine=machine if isinstance(machine, dict) else {}), ""
+    made = restored(Memory, {name: value for name, value in kept.items() if name != "recent"})
+    return replace(made, recent=recent), ""
 
 
 def _recent(row: dict[str, Any]) -> Recent:

@@ -27,6 +27,11 @@ def counted(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def run_name(number: int) -> str:
+    """Return what a run is called."""
+    return tr("Run {number}", number=number)
+
+
 def size_in_words(n_bytes: float) -> str:
     """Return a size as people read it, in decimal units: 340 kB, 1.5 GB."""
     units = ["bytes", "kB", "MB", "GB", "TB"]

@@ -1,8 +1,8 @@
 """What a person says of pictures: ratings, labels, tags, what is left out, named selections, verdicts.
 
 Kept in tables of the project's catalogue that only the window writes. A ``Change`` is what one action did, with what
-was there before it; written backwards it undoes the action. The labels here win over those of the folders wherever labels
-are read; nothing is learnt from pictures that are left out, nor measured on them, while their features are kept.
+was there before it; written backwards it undoes the action. The labels here win over those of the folders wherever
+labels are read; nothing is learnt from pictures that are left out, nor measured on them; their features are kept.
 """
 
 import json

@@ -41,7 +41,6 @@ def _adapter(kind: type[T]) -> "TypeAdapter[T]":
     return cast("TypeAdapter[T]", _adapters[kind])
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WithArrays:
     """What the JSON of a record holds beside its fields: a digest of each array, by the name of its file."""

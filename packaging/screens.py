@@ -1,4 +1,4 @@
-"""Pictures of the real window on the sample project, one a place, light and dark: ``python packaging/screens.py FOLDER``.
+"""Pictures of the real window on the sample, one a place, light and dark: ``python packaging/screens.py FOLDER``.
 
 The window is the one a person opens, with the real engine behind it; it is only drawn without a screen. ``--scale 2``
 draws it as on a screen of twice the density.
@@ -35,7 +35,7 @@ def _draw(out: Path, project: Path | None, scale: float, places: list[str]) -> i
     from dinoviz import theme
     from dinoviz.application import Application
     from dinoviz.views import VIEWS
-    from dinoviz.window import Window
+    from dinoviz.window.window import Window
 
     application = Application(sys.argv[:1])
     window = Window([project] if project else [], wants_sample=project is None)

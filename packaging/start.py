@@ -51,7 +51,11 @@ MOST_LIBRARIES = 12  # as many missing ones are asked for one after the other
 def main() -> int:
     """Set up what the job needs and run it; return its exit code."""
     parser = argparse.ArgumentParser(prog="start.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("job", choices=EXTRAS, help="demo: train and look at the bundled photos, open the window; test: run all tests; window: open it")
+    parser.add_argument(
+        "job",
+        choices=EXTRAS,
+        help="demo: train and look at the bundled photos, open the window; test: run all tests; window: open it",
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on")
     asked = parser.parse_args()
     if sys.version_info < OLDEST_PYTHON:

@@ -2,9 +2,9 @@
 
     python -m tests.tour --pictures FOLDER --out FOLDER [--train-seconds 120] [--shots]
 
-Drops the folder on the empty window, trains, makes features and a map, lassoes, looks, masks, searches by a part, exports
-masks and features, is killed, and opens again as it was. Every step is done by what is visible: names of buttons, the
-mouse, the keyboard. Prints how long each step took, how many actions it needed, and the longest stalls of the window.
+Drops the folder on the empty window, trains, makes features and a map, lassoes, looks, masks, searches by a part,
+exports masks and features, is killed, and opens again as it was. Every step is done by what is visible: names of
+buttons, the mouse, the keyboard. Prints how long each step took, how many actions it needed, and the longest stalls.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Tour:
     """
 
     def __init__(self, pictures: Path, out: Path, train_s: float, *, has_shots: bool) -> None:
-        from dinoviz.window import Window
+        from dinoviz.window.window import Window
         from tests.person import Person
 
         self.pictures, self.out, self.train_s, self.has_shots = pictures, out, train_s, has_shots
@@ -117,7 +117,7 @@ class Tour:
 
     def _canvas(self) -> "QWidget | None":
         """Return the map that is shown."""
-        from dinoviz.scatter import ScatterCanvas
+        from dinoviz.widgets.scatter.canvas import ScatterCanvas
 
         return next((one for one in self.window.findChildren(ScatterCanvas) if one.isVisible()), None)
 
@@ -139,7 +139,7 @@ class Tour:
 
     def look(self) -> None:
         """See what the network looks at in a picture of the selection, head by head."""
-        from dinoviz.picture_canvas import PictureCanvas
+        from dinoviz.widgets.picture.canvas import PictureCanvas
 
         with self.step("look"):
             self.window.desk.session.set_current(int(self.state().selected[0]))
@@ -172,7 +172,7 @@ class Tour:
 
     def search_by_part(self) -> None:
         """Draw a box on a picture, and find what it shows in others."""
-        from dinoviz.picture_canvas import PictureCanvas
+        from dinoviz.widgets.picture.canvas import PictureCanvas
 
         person = self.person
         with self.step("search by part"):
@@ -200,7 +200,7 @@ class Tour:
         return next((b.text() for b in shown if b.property("kind") == "primary"), "")
 
     def _has_results(self) -> bool:
-        from dinoviz.picture_grid import PictureGrid
+        from dinoviz.widgets.picture.grid import PictureGrid
 
         grids = self.window.stack.currentWidget().findChildren(PictureGrid)
         return any(grid.isVisible() and len(grid.ids) for grid in grids)
@@ -237,7 +237,7 @@ def _at(x: int, y: int) -> "QPoint":
 
 def reopen(out: Path, *, has_shots: bool) -> dict[str, object]:
     """Open the window again after it was killed, and return what it shows."""
-    from dinoviz.window import Window
+    from dinoviz.window.window import Window
     from tests.person import Person
 
     begun = time.monotonic()

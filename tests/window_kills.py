@@ -1,8 +1,8 @@
 """A window that works until it is killed, and what must hold afterwards.
 
-Run as a program it opens a project, looks, trains, and says of pictures what comes to its mind, each time writing a line
-to standard output first; ``kill_once`` kills it at some moment, or one of its children, and checks that nothing that was
-said two seconds before is lost, that no process is left after five, and that the project opens as it was.
+Run as a program it opens a project, looks, trains, and says of pictures what comes to its mind, each time writing a
+line to standard output first; ``kill_once`` kills it at some moment, or one of its children, and checks that nothing
+that was said two seconds before is lost, that no process is left after five, and that the project opens as it was.
 """
 
 import json
@@ -130,7 +130,7 @@ def work() -> None:
     """Open the project and work in it until killed."""
     project, seed = Path(sys.argv[1]), int(sys.argv[2])
     from dinoviz.application import Application
-    from dinoviz.window import Window
+    from dinoviz.window.window import Window
     from tests.dinoviz.windows import turn, wait
 
     Application([])

@@ -28,7 +28,7 @@ class View:
 
     def load(self) -> "Callable[[Desk], QWidget]":
         """Return the class of its widget."""
-        kind: Callable[[Desk], QWidget] = getattr(importlib.import_module(f"dinoviz.views.{self.name}"), self.kind)
+        kind: Callable[[Desk], QWidget] = getattr(importlib.import_module(f"dinoviz.views.{self.name}.view"), self.kind)
         return kind
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dinoviz.comparing import Neighbourhood, overlap
 from dinoviz.drops import Dropped, Here, intent_of
-from dinoviz.model_list import read_models
-from dinoviz.recent_cards import look_at
 from dinoviz.sample import PHOTOS, unpack_sample
+from dinoviz.views.compare.agreement import Neighbourhood, overlap
+from dinoviz.views.models.entries import read_models
+from dinoviz.views.welcome.cards import look_at
 
 TIMES = 7
 FILES = 100_000

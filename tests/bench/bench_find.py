@@ -21,10 +21,10 @@ from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
 
 from dinoviz.application import Application
+from dinoviz.asked import Asked
 from dinoviz.choices import FindChoices
 from dinoviz.desk import Desk
-from dinoviz.find_queries import Asked
-from dinoviz.views.find import FindView
+from dinoviz.views.find.view import FindView
 from tests.dinoviz.desks import made_desk
 
 ROUNDS = 12

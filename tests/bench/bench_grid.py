@@ -21,9 +21,9 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QImage
 
 from dinoviz.application import Application
-from dinoviz.picture_grid import PictureGrid
 from dinoviz.session import Session
 from dinoviz.table import PictureTable, Words
+from dinoviz.widgets.picture.grid import PictureGrid
 
 SIZE = (1400, 900)
 FRAMES = 200

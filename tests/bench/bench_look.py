@@ -32,13 +32,13 @@ from dinoviz.background import Background
 from dinoviz.choices import LookChoices
 from dinoviz.desk import Desk
 from dinoviz.engine_process import Jobs, Service
-from dinoviz.look_layers import mask_layers, mask_seen
 from dinoviz.looking import AttentionSeen, lattice_of
-from dinoviz.picture_canvas import PictureCanvas
-from dinoviz.picture_layers import Pyramid
 from dinoviz.session import Session
 from dinoviz.thumbnails import Thumbnails
-from dinoviz.views.look import LookView
+from dinoviz.views.look.view import LookView
+from dinoviz.widgets.picture.canvas import PictureCanvas
+from dinoviz.widgets.picture.layers import Pyramid
+from dinoviz.widgets.picture.looks import mask_layers, mask_seen
 from engine.commands.scanning import scan_into
 from engine.project import Project
 

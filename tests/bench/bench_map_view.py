@@ -16,8 +16,8 @@ from PySide6.QtGui import QImage, QPainterPath
 from PySide6.QtWidgets import QApplication
 
 from dinoviz import theme
-from dinoviz.scatter import ScatterCanvas
-from dinoviz.splat import Cloud, Layer, in_unit_square
+from dinoviz.widgets.scatter.canvas import ScatterCanvas
+from dinoviz.widgets.scatter.splat import Cloud, Layer, in_unit_square
 
 WIDTH, HEIGHT = 1200, 800
 GROUPS = 50

@@ -18,12 +18,12 @@ import numpy as np
 from PySide6.QtGui import QImage
 
 from dinoviz.application import Application
-from dinoviz.curves import CurvesPanel
-from dinoviz.forms import RecipeForm
-from dinoviz.probe_film import ProbeFilm
-from dinoviz.probe_sheet import ProbeSheet
-from dinoviz.run_log import RunLog
-from dinoviz.run_plan import Ground, prepared
+from dinoviz.views.train.curves import CurvesPanel
+from dinoviz.views.train.film import ProbeFilm
+from dinoviz.views.train.forms import RecipeForm
+from dinoviz.views.train.log import RunLog
+from dinoviz.views.train.probe_sheet import ProbeSheet
+from dinoviz.views.train.run_plan import Ground, prepared
 from engine.facts import Machine
 from engine.recipes import Facts, Recipe, settle
 from engine.seeing.probe_files import ProbeLook

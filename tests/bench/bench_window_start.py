@@ -1,7 +1,7 @@
 """How long from the start of the process to the first painted window: ``python tests/bench/bench_window_start.py [N]``.
 
-Prints the median of N starts, beside that of a bare Qt window, which is the floor, and what the engine's libraries would
-have cost. Every start is a process of its own, with an empty home and with one that has a project open.
+Prints the median of N starts, beside that of a bare Qt window, which is the floor. Every start is a process of its own,
+with nothing open and, where a project is named, with that.
 """
 
 import os
@@ -30,7 +30,7 @@ from pathlib import Path
 from dinoviz.application import Application
 from PySide6.QtCore import QEvent, QTimer
 app = Application([])
-from dinoviz.window import Window
+from dinoviz.window.window import Window
 class W(Window):
     painted = False
     def event(self, e):

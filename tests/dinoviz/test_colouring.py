@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dinoviz.colouring import NONE, REST, TITLES, is_in_filter, read_colouring
 from dinoviz.features import read_sets
 from dinoviz.jobs import Job
-from dinoviz.map_jobs import is_tsne, working
-from dinoviz.neighbourhoods import alike, grown, shrunk
 from dinoviz.query import Query
 from dinoviz.table import PictureTable
+from dinoviz.views.map.neighbourhoods import alike, grown, shrunk
+from dinoviz.views.map.work import is_tsne, working
+from dinoviz.widgets.scatter.colouring import NONE, REST, TITLES, is_in_filter, read_colouring
 from engine.finding.index import make_index
 from engine.marks import Marks
 from engine.project import Project

@@ -7,12 +7,12 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtWidgets import QPushButton, QWidget
 
 from dinoviz.choices import CompareChoices
-from dinoviz.compare_networks import choosable, commands_for, compared, lacking_job, map_command, network_of
 from dinoviz.jobs import Job
-from dinoviz.picture_tile import PictureTile
 from dinoviz.sample import unpack_sample
 from dinoviz.session import Session
-from dinoviz.views.compare import CompareView
+from dinoviz.views.compare.networks import choosable, commands_for, compared, lacking_job, map_command, network_of
+from dinoviz.views.compare.view import CompareView
+from dinoviz.widgets.picture.tile import PictureTile
 from tests.dinoviz.desks import made_desk
 
 

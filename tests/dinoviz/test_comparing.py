@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dinoviz.comparing import Neighbourhood, knn_accuracy, overlap, read_neighbourhood
 from dinoviz.table import PictureTable
+from dinoviz.views.compare.agreement import Neighbourhood, knn_accuracy, overlap, read_neighbourhood
 from engine.commands.embed import accuracy
 from engine.finding.index import make_index
 from engine.project import Picture, Project

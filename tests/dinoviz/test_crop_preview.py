@@ -1,8 +1,8 @@
 import numpy as np
 from PySide6.QtCore import QPoint
 
-from dinoviz.crop_preview import PICTURES, CropPreview, CropSheet, CropsShown, _images, done_to
-from dinoviz.run_plan import crop_fields
+from dinoviz.views.train.crop_preview import PICTURES, CropPreview, CropSheet, CropsShown, _images, done_to
+from dinoviz.views.train.run_plan import crop_fields
 from engine.questions import CropDrawn
 from engine.recipes import Facts, Recipe, settle
 from tests.dinoviz.desks import made_desk

@@ -6,9 +6,9 @@ from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
 
 from dinoviz import theme
-from dinoviz.charts import Lens, short, ticks
-from dinoviz.curves import CurvesPanel
-from dinoviz.run_log import RunLog
+from dinoviz.views.train.charts import Lens, short, ticks
+from dinoviz.views.train.curves import CurvesPanel
+from dinoviz.views.train.log import RunLog
 from engine.recipes import Facts, Recipe, settle
 from tests.dinoviz.runs import measured, tell, write_plan
 

@@ -7,8 +7,8 @@ from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDragMoveEvent, QDro
 from PySide6.QtWidgets import QApplication, QMainWindow
 
 from dinoviz.background import Background
-from dinoviz.drop_overlay import DropOverlay, dropped_from
 from dinoviz.drops import MOST_NAMED, Here
+from dinoviz.window.drop_overlay import DropOverlay, dropped_from
 from tests.makers import write_photos
 
 

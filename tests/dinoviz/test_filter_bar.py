@@ -7,9 +7,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLineEdit, QListView
 
 from dinoviz.facets import FACETS
-from dinoviz.filter_bar import FilterBar
-from dinoviz.pills import WordPopup
 from dinoviz.query import Query
+from dinoviz.widgets.pills import WordPopup
+from dinoviz.window.filter_bar import FilterBar
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned
 

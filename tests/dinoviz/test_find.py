@@ -14,12 +14,12 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel, QPushButton, QWidget
 
+from dinoviz.asked import Asked, Found
 from dinoviz.choices import FindChoices
 from dinoviz.desk import Desk
-from dinoviz.find_queries import Asked, Found
 from dinoviz.query import Query
 from dinoviz.session import State
-from dinoviz.views.find import FindView
+from dinoviz.views.find.view import FindView
 from engine.finding.parts import make_part_index
 from engine.project import Project
 from engine.terminal import run

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dinoviz.find_lists import (
+from dinoviz.table import PictureTable
+from dinoviz.views.find.lists import (
     FINE,
     KEPT,
     NOT_COPIES,
@@ -21,7 +22,6 @@ from dinoviz.find_lists import (
     read_lists,
     stamp_of,
 )
-from dinoviz.table import PictureTable
 from engine.finding.duplicate_files import Duplicates, group_of, keep_duplicates
 from engine.finding.oddity_files import Oddities, Outlier, Suspect, keep_oddities
 from engine.marks import Marks

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinoviz.choices import FindChoices, restored
-from dinoviz.find_queries import (
+from dinoviz.asked import (
     MOST_STEPS,
     Asked,
     asked_of,
@@ -21,6 +20,7 @@ from dinoviz.find_queries import (
     stepping,
     wanted,
 )
+from dinoviz.choices import FindChoices, restored
 from dinoviz.table import PictureTable
 from engine.questions import MOST_HITS, Hit, Hits, PartHit, PartHits
 

@@ -5,9 +5,9 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLineEdit
 
-from dinoviz import forms, run_plan
-from dinoviz.forms import RecipeForm
-from dinoviz.run_plan import Ground, prepared
+from dinoviz.views.train import forms, run_plan
+from dinoviz.views.train.forms import RecipeForm
+from dinoviz.views.train.run_plan import Ground, prepared
 from engine import recipes
 from engine.facts import Machine
 from engine.recipes import FIELDS, SECTIONS, Settings, setting

@@ -7,8 +7,8 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel
 
-from dinoviz.inspector import Inspector, _said
-from dinoviz.pills import Pill, Stars, TagField, WordField
+from dinoviz.widgets.pills import Pill, Stars, TagField, WordField
+from dinoviz.window.inspector import Inspector, _said
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned, with_features
 

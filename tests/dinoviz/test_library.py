@@ -7,9 +7,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QPushButton
 
 from dinoviz.controls import EmptyState
-from dinoviz.pills import WordPopup
 from dinoviz.query import Query
-from dinoviz.views.library import LibraryView
+from dinoviz.views.library.view import LibraryView
+from dinoviz.widgets.pills import WordPopup
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned, with_features
 

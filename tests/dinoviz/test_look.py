@@ -11,7 +11,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
 
-from dinoviz.views.look import LookView
+from dinoviz.views.look.view import LookView
 from engine.catalogue import BUNDLED, ResNetShape
 from engine.exporting.edited import path_of
 from engine.facts import BUNDLED_FILE

@@ -7,8 +7,8 @@ from PySide6.QtCore import QPointF
 from PySide6.QtGui import QColor, QImage
 
 from dinoviz.choices import LookChoices
-from dinoviz.look_export import export_arguments
-from dinoviz.match_lines import still_pair
+from dinoviz.views.look.export import export_arguments
+from dinoviz.views.look.match_lines import still_pair
 from engine.catalogue import formats_of
 from engine.commands.export import parser
 

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QWidget
 
 from dinoviz.jobs import Job
 from dinoviz.query import Query
-from dinoviz.views.map import MapView
+from dinoviz.views.map.view import MapView
 from engine.finding.index import make_index
 from engine.finding.map_files import MapAbout, MapPlan, keep_map, so_far_path
 from engine.project import Project
@@ -209,7 +209,9 @@ def test_a_map_is_saved_as_picture_and_as_drawing_and_copied(qtbot, desk, projec
     with_map(qtbot, desk, project)
     for ending in ("png", "svg"):
         path = tmp_path / f"out.{ending}"
-        monkeypatch.setattr("dinoviz.views.map.QFileDialog.getSaveFileName", lambda *_args, path=path: (str(path), ""))
+        monkeypatch.setattr(
+            "dinoviz.views.map.view.QFileDialog.getSaveFileName", lambda *_args, path=path: (str(path), "")
+        )
         desk.actions.trigger(f"map.save_{ending}")
         qtbot.waitUntil(path.exists, timeout=WAIT_MS)
     assert QImage(str(tmp_path / "out.png")).width() > 2000

@@ -3,7 +3,7 @@
 import numpy as np
 from PySide6.QtCore import QPointF
 
-from dinoviz.mask_edits import Strokes
+from dinoviz.views.look.strokes import Strokes
 from engine.exporting.edited import FINER, Edits
 from engine.questions import Lattice
 

@@ -7,10 +7,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QProgressBar, QPushButton, QWidget
 
 from dinoviz.jobs import Job
-from dinoviz.model_list import depending, read_models
 from dinoviz.sample import unpack_sample
 from dinoviz.session import RunRow
-from dinoviz.views.models import ModelsView
+from dinoviz.views.models.entries import depending, read_models
+from dinoviz.views.models.view import ModelsView
 from engine.facts import BUNDLED_FILE
 from engine.protocol import Progress
 from tests.dinoviz.desks import made_desk
@@ -163,7 +163,7 @@ def test_deleting_moves_the_file_to_the_trash_and_looks_through_another(view, ca
     shutil.copy(BUNDLED_FILE, cache / "cells.safetensors")
     reread(qtbot, view, "cells", "here")
     session(view).use_model("cells")
-    monkeypatch.setattr("dinoviz.views.models.send2trash", lambda path: Path(path).unlink())
+    monkeypatch.setattr("dinoviz.views.models.view.send2trash", lambda path: Path(path).unlink())
     view._do("delete", "cells")
     buttons(row(view, "cells"))["Move to trash"].click()
     qtbot.waitUntil(lambda: "cells" not in view._rows)

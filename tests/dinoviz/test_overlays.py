@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PySide6.QtGui import QColor, QImage, QPainter
 
-from dinoviz import overlays
+from dinoviz.widgets.picture import overlays
 from engine.questions import Lattice
 from engine.seeing import drawing, masks
 from engine.seeing.attention import AttentionMaps

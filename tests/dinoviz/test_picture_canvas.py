@@ -7,8 +7,8 @@ from PySide6.QtGui import QColor, QImage, QPainterPath, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
-from dinoviz.picture_canvas import PictureCanvas, Zoom
-from dinoviz.picture_layers import ImageLayer, OutlineLayer, PointsLayer, Pyramid, still
+from dinoviz.widgets.picture.canvas import PictureCanvas, Zoom
+from dinoviz.widgets.picture.layers import ImageLayer, OutlineLayer, PointsLayer, Pyramid, still
 from engine.questions import Lattice
 
 LATTICE = Lattice(rows=6, cols=8, patch=8, resized=(50, 66), picture=(300, 400))

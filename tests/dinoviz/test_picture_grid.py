@@ -7,11 +7,11 @@ from PySide6.QtGui import QDrag, QHelpEvent, QImage, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QToolTip
 
-from dinoviz import picture_grid
-from dinoviz.grid_cells import Cells
-from dinoviz.picture_grid import PictureGrid, ids_of
 from dinoviz.session import Session
 from dinoviz.table import PictureTable, Words
+from dinoviz.widgets.picture import grid as picture_grid
+from dinoviz.widgets.picture.cells import Cells
+from dinoviz.widgets.picture.grid import PictureGrid, ids_of
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 ALT = Qt.KeyboardModifier.AltModifier

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QPoint, Qt
 
-from dinoviz.probe_film import read_film
-from dinoviz.probes_strip import PLACES, ProbesStrip
-from dinoviz.run_log import RunLog
+from dinoviz.views.train.film import read_film
+from dinoviz.views.train.log import RunLog
+from dinoviz.views.train.probes import PLACES, ProbesStrip
 from tests.dinoviz.projects import scanned
 from tests.dinoviz.runs import STEPS_A_LOOK, made_run, write_looks
 

@@ -1,4 +1,4 @@
-"""Whatever a person does, in whatever order: no fault, no warning of Qt, and undoing all gives the project as it was."""
+"""Whatever a person does, in whatever order: no fault, no warning of Qt, and undoing all gives the project back."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QApplication
 from dinoviz.actions import ACTIONS
 from dinoviz.query import Query
 from dinoviz.views import VIEWS
-from dinoviz.window import Window
+from dinoviz.window.window import Window
 from engine.marks import digest_of
 from engine.project import Project
 from tests.dinoviz.projects import scanned, with_features

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinoviz.run_log import RunLog, condensed, smoothed, thinned
+from dinoviz.views.train.log import RunLog, condensed, smoothed, thinned
 from engine.protocol import Noticed
 from engine.recipes import Facts, Recipe, settle
 from tests.dinoviz.runs import measured, tell, write_plan

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinoviz import run_plan
-from dinoviz.run_plan import Ground, prepared
 from dinoviz.table import PictureTable
+from dinoviz.views.train import run_plan
+from dinoviz.views.train.run_plan import Ground, prepared
 from engine.facts import Machine, start_shape
 from engine.project import Project
 from engine.recipes import FIELDS, Recipe

@@ -6,10 +6,10 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from dinoviz import theme
-from dinoviz.scatter import ScatterCanvas
-from dinoviz.scatter_paint import Place
-from dinoviz.scatter_thumbnails import MOST_THUMBNAILS, apart
-from dinoviz.splat import Cloud, View, between, in_unit_square
+from dinoviz.widgets.scatter.canvas import ScatterCanvas
+from dinoviz.widgets.scatter.paint import Place
+from dinoviz.widgets.scatter.splat import Cloud, View, between, in_unit_square
+from dinoviz.widgets.scatter.thumbnails import MOST_THUMBNAILS, apart
 
 LEFT, NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 

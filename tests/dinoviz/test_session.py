@@ -175,7 +175,7 @@ def test_a_project_is_found_as_it_was_left(session: Session) -> None:
 @pytest.mark.parametrize(
     "kept",
     [{}, {"place": 3, "query": 7, "selected": "x", "choices": [], "set": "a", "model": None, "current": "b"},
-     {"query": {"labels": "no list", "nothing": 1, "descending": 1}, "choices": {"look": {"keep": "much", "layer": 2}}}],
+     {"query": {"labels": "none", "nothing": 1, "descending": 1}, "choices": {"look": {"keep": "all", "layer": 2}}}],
 )  # fmt: skip
 def test_a_memory_that_makes_no_sense_is_left_out(tmp_path: Path, kept: dict) -> None:
     session = Session()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinoviz.splat import (
+from dinoviz.widgets.scatter.splat import (
     CHOSEN,
     FAINT,
     PLAIN,
@@ -89,7 +89,7 @@ def test_from_far_off_each_cell_has_one_point_and_nearer_ones_only_join():
 @pytest.mark.parametrize("is_fine", [True, False])
 def test_a_point_is_a_disc_of_its_diameter_where_it_lies(diameter, is_fine, monkeypatch):
     if not is_fine:
-        monkeypatch.setattr("dinoviz.splat.SMOOTH_WRITES", 0)
+        monkeypatch.setattr("dinoviz.widgets.scatter.splat.SMOOTH_WRITES", 0)
     cloud = Cloud.of(np.array([[0.5, 0.5]], np.float32))
     pixels = drawn(scene_of(cloud), View(0.5, 0.5, 100), diameter=diameter, is_fine=is_fine)
     light = (pixels & 0xFF) / 255
@@ -106,7 +106,7 @@ def test_points_outside_the_view_leave_it_empty():
 @pytest.mark.parametrize("is_fine", [True, False])
 def test_chosen_points_lie_on_top_with_a_rim_and_faint_ones_below(is_fine, monkeypatch):
     if not is_fine:
-        monkeypatch.setattr("dinoviz.splat.SMOOTH_WRITES", 0)
+        monkeypatch.setattr("dinoviz.widgets.scatter.splat.SMOOTH_WRITES", 0)
     cloud = Cloud.of(np.array([[0.3, 0.5], [0.5, 0.5], [0.7, 0.5]], np.float32))
     faint, chosen = cloud.numbers_S == 0, cloud.numbers_S == 2
     pixels = drawn(scene_of(cloud, faint=faint, chosen=chosen), View(0.5, 0.5, 100), diameter=7, is_fine=is_fine)

@@ -5,7 +5,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QColor, QImage
 from PySide6.QtTest import QTest
 
-from dinoviz.tile_strip import Tile, TileStrip
+from dinoviz.views.look.strip import Tile, TileStrip
 
 
 @pytest.fixture

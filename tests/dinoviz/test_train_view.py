@@ -9,10 +9,10 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QWidget
 
-from dinoviz import machine_facts
 from dinoviz.desk import Desk
-from dinoviz.views import train
-from dinoviz.views.train import TrainView
+from dinoviz.views.train import machine_facts
+from dinoviz.views.train import view as train
+from dinoviz.views.train.view import TrainView
 from engine.facts import Machine
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned

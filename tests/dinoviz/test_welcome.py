@@ -7,8 +7,8 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QPushButton
 
 from dinoviz.preferences import Memory, Recent, write_memory
-from dinoviz.recent_cards import day_in_words, name_of
-from dinoviz.views.welcome import WelcomeView
+from dinoviz.views.welcome.cards import day_in_words, name_of
+from dinoviz.views.welcome.view import WelcomeView
 from engine.project import Picture, Project
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.windows import opened, wait
@@ -82,7 +82,7 @@ def test_a_project_that_is_gone_is_said_to_be_and_can_be_located(qtbot, view, tm
     (card,) = cards(view)
     qtbot.waitUntil(lambda: card.is_missing)
     assert "not there any more" in said(card)
-    monkeypatch.setattr("dinoviz.views.welcome.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path))
+    monkeypatch.setattr("dinoviz.views.welcome.view.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path))
     with qtbot.waitSignal(view.moved) as moved, qtbot.assertNotEmitted(view.open_wanted):
         qtbot.mouseClick(card, Qt.LeftButton)
     assert moved.args == [str(tmp_path / "gone.dinoviz"), tmp_path]

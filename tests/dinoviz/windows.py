@@ -8,7 +8,7 @@ from pathlib import Path
 from PySide6.QtCore import QCoreApplication, QEvent
 from PySide6.QtWidgets import QApplication
 
-from dinoviz.window import Window
+from dinoviz.window.window import Window
 
 LONGEST_WAIT_S = 60.0
 SIZE_PX = (1400, 880)

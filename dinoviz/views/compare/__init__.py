@@ -1,0 +1,1 @@
+"""Compare: several networks on the same pictures."""

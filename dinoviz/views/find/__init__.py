@@ -1,0 +1,1 @@
+"""Find: pictures like others, parts, copies, outliers, doubtful labels."""

@@ -1,0 +1,1 @@
+"""Look: what a network sees in a picture."""

@@ -1,0 +1,108 @@
+"""The brush over masks: what was brushed on each picture, read from the project and written to it as it changes."""
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QPointF
+
+from dinoviz.desk import Desk
+from dinoviz.views.look.strokes import Strokes
+from engine.errors import UserError
+from engine.exporting.edited import Edits, path_of
+from engine.questions import Lattice
+
+
+class MaskBrush:
+    """Holds the strokes of this session, so that they can be undone after going to other pictures and back.
+
+    Args:
+        desk: what every view works with.
+        changed: called when the edits of the picture in hand have been read.
+    """
+
+    def __init__(self, desk: Desk, changed: Callable[[], object]) -> None:
+        self._desk, self._changed = desk, changed
+        self._strokes: dict[object, Strokes] = {}
+        self._read: set[object] = set()
+        self._picture: int | None = None
+        self.is_in_hand = False
+        self.is_erasing = False
+
+    def take(self, what: str) -> None:
+        """Take the brush in hand to add (brush) or to take away (erase), or put it down where that is so already."""
+        is_erasing = what == "erase"
+        self.is_in_hand = not (self.is_in_hand and self.is_erasing == is_erasing)
+        self.is_erasing = is_erasing
+
+    def turn_to(self, picture: int) -> None:
+        """Go to a picture; what was brushed on it before is read."""
+        self._picture = picture
+        key, project = self._key(), self._desk.session.state.project
+        if key in self._read or project is None:
+            return
+        path = path_of(project, picture)
+
+        def take(edits: Edits | None) -> None:
+            self._read.add(key)
+            if edits is not None:
+                self._strokes[key] = Strokes(edits)
+                self._changed()
+
+        def failed(problem: Exception) -> None:
+            self._read.add(key)
+            self._tell(problem)
+
+        self._desk.background("look-edits", lambda: Edits.read(path), take, failed)
+
+    def _key(self) -> object:
+        return self._desk.session.state.project, self._picture
+
+    @property
+    def strokes(self) -> Strokes | None:
+        """Those on the picture in hand; None where there are none."""
+        return self._strokes.get(self._key())
+
+    @property
+    def edits(self) -> Edits | None:
+        """What they come to."""
+        return self.strokes.edits if self.strokes else None
+
+    def begin(self, lattice: Lattice) -> None:
+        """Begin a stroke on a mask of these patches; not before what was brushed earlier has been read."""
+        key = self._key()
+        if key not in self._read:
+            return
+        strokes = self._strokes.setdefault(key, Strokes(Edits.none(lattice)))
+        strokes.begin()
+        strokes.edits = strokes.edits.on(lattice)
+
+    def go_on(self, begin: QPointF, end: QPointF, radius: float, *, is_adding: bool) -> None:
+        """Go on with the stroke, in picture pixels."""
+        if self.strokes:
+            self.strokes.brush(begin, end, radius, is_adding=is_adding)
+
+    def change(self, what: str) -> None:
+        """Undo or redo a stroke, or clear all."""
+        if self.strokes and what in ("undo", "redo", "clear"):
+            getattr(self.strokes, what)()
+            self.write()
+
+    def write(self) -> None:
+        """Write what was brushed on the picture in hand; a file that would hold nothing is removed."""
+        project, picture, edits = self._desk.session.state.project, self._picture, self.edits
+        if project is None or picture is None or edits is None:
+            return
+        path = path_of(project, picture)
+
+        def work() -> None:
+            if edits.is_empty:
+                path.unlink(missing_ok=True)
+            else:
+                edits.write(path)
+
+        self._desk.background("", work, lambda _: None, self._tell)
+
+    def _tell(self, problem: Exception) -> None:
+        if not isinstance(problem, UserError | OSError):
+            raise problem
+        text, hint = (problem.message, problem.hint) if isinstance(problem, UserError) else (str(problem), "")
+        self._desk.session.notify("warning", text, hint)

@@ -1,0 +1,1 @@
+"""Map: all pictures at once."""

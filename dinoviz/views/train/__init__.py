@@ -1,0 +1,1 @@
+"""Train: runs, and what they learn."""

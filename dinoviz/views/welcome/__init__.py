@@ -1,0 +1,1 @@
+"""Welcome: open, try, go on."""
