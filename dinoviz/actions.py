@@ -318,8 +318,6 @@ class Actions(QObject):
         """
         if name not in self._rows:
             raise KeyError(f"'{name}' is no row of ACTIONS")
-        if name in self._do:
-            raise ValueError(f"'{name}' is bound already")
         self._do[name] = do
         if can:
             self._can[name] = can

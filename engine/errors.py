@@ -3,7 +3,9 @@
     UserError                 the world's or the user's fault: shown as a sentence, never a traceback
     ├── BadRecipe             a value asked for cannot be run                      exit 2
     ├── BadInput              a path is missing, empty or unreadable               exit 3
-    │   └── UnreadablePicture a file that is no picture we can decode              exit 3
+    │   ├── UnreadablePicture a file that is no picture we can decode              exit 3
+    │   ├── NotMade           what one command makes from a set is not there, or old  exit 3
+    │   └── NotLoaded         a question to a service about a model it does not hold  exit 3
     ├── BadWeights            a checkpoint that does not fit its architecture      exit 8
     ├── UnsafeFile            a file that would run code, refused                  exit 9
     ├── OutOfMemory           the device is too small for the batch                exit 5
@@ -56,6 +58,14 @@ class BadInput(UserError):
 
 class UnreadablePicture(BadInput):
     """A file that is no picture we can decode; ``message`` is the problem, without the path."""
+
+
+class NotMade(BadInput):
+    """What a command makes from a set of features is not there, or out of date; ``hint`` names the command."""
+
+
+class NotLoaded(BadInput):
+    """A service was asked to look through a model that it does not hold, as after it was started anew."""
 
 
 class BadWeights(UserError):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.arrays import ArrayFile
-from engine.errors import BadInput
+from engine.errors import BadInput, NotMade
 from engine.records import read_record, write_record
 
 Kind = Literal["cls", "mean", "cls+mean", "cls4", "gem"]
@@ -210,19 +210,19 @@ class FeatureSet:
             mend: what else can be done where it is out of date.
 
         Raises:
-            BadInput: it is not there, or of other features than the set holds now.
+            NotMade: it is not there, or of other features than the set holds now.
         """
         found = read_record(self.folder / name, kind)
         if found is None:
             raise self.lacking(what, remake)
         if found.made_from != self.key:
             text = f"The {what} of the set '{self.folder.name}' is out of date: pictures came, changed or went."
-            raise BadInput(text, f"Make it again: {remake}{mend}")
+            raise NotMade(text, f"Make it again: {remake}{mend}")
         return found
 
-    def lacking(self, what: str, remake: str) -> BadInput:
+    def lacking(self, what: str, remake: str) -> NotMade:
         """Return the refusal for want of something that is made from a set."""
-        return BadInput(f"The set '{self.folder.name}' has no {what} yet.", f"Make it: {remake}")
+        return NotMade(f"The set '{self.folder.name}' has no {what} yet.", f"Make it: {remake}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

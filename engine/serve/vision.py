@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from engine import questions as q
 from engine.catalogue import VitShape
-from engine.errors import BadInput, BadRecipe, OutOfMemory, UnreadablePicture
+from engine.errors import BadInput, BadRecipe, NotLoaded, OutOfMemory, UnreadablePicture
 from engine.images import open_rgb
 from engine.machine import make_cpu_fast
 from engine.models import patch_of
@@ -366,7 +366,7 @@ class Vision:
     def _backbone(self, model: str) -> Backbone:
         name = model or self._first_model
         if name not in self._models:
-            raise BadInput(
+            raise NotLoaded(
                 f"The model '{name}' is not loaded.", f"Load it first. There are: {', '.join(self._models)}."
             )
         return self._models[name]

@@ -9,7 +9,6 @@ from PySide6.QtWidgets import QPushButton
 from dinoviz.controls import EmptyState
 from dinoviz.query import Query
 from dinoviz.views.library.view import LibraryView
-from dinoviz.widgets.pills import WordPopup
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned, with_features
 
@@ -120,26 +119,6 @@ def test_the_slider_and_the_keys_zoom_and_the_size_is_remembered(library, desk, 
     desk.actions.trigger("library.smaller")
     assert desk.session.state.choices.library.side_px < 256
     qtbot.waitUntil(lambda: library._slider.value() == library._grid.side // 8)
-
-
-def test_stars_are_given_by_key_to_what_is_selected(library, desk):
-    desk.session.select([2, 4])
-    desk.actions.trigger("picture.rate_4")
-    assert desk.session.state.marks.ratings == {2: 4, 4: 4}
-    desk.actions.trigger("picture.rate_0")
-    assert desk.session.state.marks.ratings == {}
-
-
-@pytest.mark.parametrize("what", ["tag", "label"])
-def test_a_word_is_given_to_what_is_selected(library, desk, what):
-    desk.session.select([2, 4])
-    desk.actions.trigger(f"library.{what}")
-    popup = library.findChild(WordPopup)
-    QTest.keyClicks(popup._field, "blurry")
-    QTest.keyClick(popup._field, Qt.Key.Key_Return)
-    marks = desk.session.state.marks
-    assert (marks.tags == {"blurry": frozenset({2, 4})}) == (what == "tag")
-    assert (marks.labels == {2: "blurry", 4: "blurry"}) == (what == "label")
 
 
 def test_files_that_cannot_be_read_are_listed_with_their_reason(library, desk, qtbot):

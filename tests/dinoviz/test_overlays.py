@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from PySide6.QtGui import QColor, QImage, QPainter
 
 from dinoviz.widgets.picture import overlays
+from engine.exporting.edited import FINER, fine
 from engine.questions import Lattice
 from engine.seeing import drawing, masks
 from engine.seeing.attention import AttentionMaps
@@ -91,6 +92,16 @@ def test_what_reaches_the_edges_covers_the_picture_and_shifts_nothing():
     assert area.height() >= 123
     np.testing.assert_array_equal(wide[: lattice.rows, : lattice.cols], values)
     assert area.width() / wide.shape[1] == pytest.approx(overlays.covered(lattice).width() / lattice.cols)
+
+
+def test_a_mask_that_was_brushed_reaches_the_edges_too():
+    _, lattice = lattice_of((123, 151), 8, 61)
+    cells_YX = np.ones((lattice.rows * FINER, lattice.cols * FINER), bool)
+    wide_YX, area = overlays.reaching(cells_YX, fine(lattice))
+    assert wide_YX.all()
+    assert area.width() >= 151
+    assert area.height() >= 123
+    assert area.width() / wide_YX.shape[1] == pytest.approx(overlays.covered(lattice).width() / cells_YX.shape[1])
 
 
 @pytest.mark.parametrize("name", [name for name in overlays.COLOUR_MAPS if name not in ("grey", "cividis")])

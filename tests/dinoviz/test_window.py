@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PySide6.QtWidgets import QApplication, QComboBox, QLineEdit, QWidget
 from pytestqt.qtbot import QtBot
 
 from dinoviz import crash_log, theme
-from dinoviz.actions import ACTIONS
+from dinoviz.actions import ACTIONS, Actions
 from dinoviz.preferences import memory_file, preferences_file, read_preferences, write_preferences
 from dinoviz.query import Query
 from dinoviz.views import VIEWS
@@ -84,15 +85,29 @@ def test_no_two_actions_share_keys_where_both_hold() -> None:
             assert not (one.keys and meets and QKeySequence(one.keys) == QKeySequence(other.keys)), (one.id, other.id)
 
 
-def test_every_action_of_the_table_can_be_done_once_its_place_is_open(qtbot: QtBot, tmp_path: Path) -> None:
+def test_every_action_of_the_table_is_bound_once_when_all_places_are_open(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = scanned(tmp_path)
     with_features(folder)
+    bound: Counter[str] = Counter()
+    bind = Actions.bind
+    monkeypatch.setattr(Actions, "bind", lambda self, name, *do: (bound.update([name]), bind(self, name, *do))[1])
     with opened(folder) as window:
         for view in VIEWS:
             window.desk.session.go(view.name)
             turn(0.1)
-        unbound = [row.id for row in ACTIONS if row.id not in window.desk.actions._do]
-        assert unbound == []
+    assert bound == Counter(row.id for row in ACTIONS)
+
+
+def test_stars_are_given_by_key_to_what_is_selected(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened(scanned(tmp_path)) as window:
+        session = window.desk.session
+        session.select([1, 2])
+        window.desk.actions.trigger("picture.rate_4")
+        assert session.state.marks.ratings == {1: 4, 2: 4}
+        window.desk.actions.trigger("edit.undo")
+        assert session.state.marks.ratings == {}
 
 
 def test_what_is_done_is_found_by_a_few_letters(qtbot: QtBot) -> None:

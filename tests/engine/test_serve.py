@@ -82,7 +82,7 @@ def test_a_bad_question_is_refused_in_words_and_the_next_is_answered(service, ph
     refused = service.told(kind, **({"side": SIDE} if kind in ("attention", "mask") else {}) | fields)
     assert isinstance(refused, Refused)
     assert said in refused.message
-    assert refused.problem in ("BadRecipe", "BadInput", "OutOfMemory")
+    assert refused.problem in REFUSALS
     assert service.answer("ping") == Done()
 
 
@@ -128,7 +128,7 @@ def test_no_line_ends_a_service(service, photos, question, number, name):
     own = service.ask("ping", slot="own")
     while (message := service.hear()) != Answer(id=own, answer=Done()):
         assert isinstance(message, Answer | Refused)
-        assert not isinstance(message, Refused) or message.problem in ("BadRecipe", "BadInput", "OutOfMemory"), message
+        assert not isinstance(message, Refused) or message.problem in REFUSALS, message
 
 
 def test_a_newer_question_takes_the_place_of_those_that_wait(service, photos):

@@ -50,6 +50,7 @@ class TrainView(QWidget):
         self._session = desk.session
         self._infos: tuple[RunInfo, ...] = ()
         self._has_read = False
+        self._of: Path | None = None
         self._job_states: dict[int, str] = {}
         self._logs: dict[int, RunLog] = {}
         self._films: dict[int, ProbeFilm] = {}
@@ -172,6 +173,8 @@ class TrainView(QWidget):
     def _read(self) -> None:
         """Read in the background how all runs are, and what those that are shown told and saw since."""
         state = self._session.state
+        if state.project != self._of:
+            self._forget(state.project)
         if not self.isVisible() or state.project is None:
             self._timer.stop()
             self.draw()
@@ -193,6 +196,13 @@ class TrainView(QWidget):
             return read_infos(rows), {n: log for n, log in read.items() if log is not None}, seen
 
         self._desk.background.run("train.runs", work, self._take)
+
+    def _forget(self, project: Path | None) -> None:
+        """Begin with another project: its runs have the numbers of those before."""
+        self._of, self._has_read, self._infos = project, False, ()
+        self._logs.clear()
+        self._films.clear()
+        self._desk.background.forget("train.runs")
 
     def _jobs_moved(self) -> None:
         """Show how far the run is; read anew only where a job began or ended."""
@@ -223,7 +233,10 @@ class TrainView(QWidget):
 
     def _heard(self, number: int, message: object) -> None:
         """Go to the run that a job of this window has begun."""
-        if isinstance(message, Made) and message.what == "run" and self._page() == NEW:
+        if not isinstance(message, Made) or message.what != "run" or self._page() != NEW:
+            return
+        job, project = self._desk.jobs.job(number), self._session.state.project
+        if job is not None and job.argv[:2] == ("train", str(project)):  # one of another project may go on
             self.look_at(int(Path(message.path).name))
 
     # Drawing.
@@ -453,7 +466,8 @@ class TrainView(QWidget):
 def _read_log(log: RunLog | None, folder: Path, number: int) -> RunLog | None:
     """Read on what a run told; None where its plan cannot be read."""
     try:
-        return (log or RunLog(folder, number)).read_all()
+        known = log if log is not None and log.run == folder else RunLog(folder, number)
+        return known.read_all()
     except BadInput:
         return None
 

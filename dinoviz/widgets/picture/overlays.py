@@ -336,16 +336,13 @@ def reaching(values: NDArray, lattice: Lattice) -> tuple[NDArray, QRectF]:
         values: some whole number of values a patch along each axis; further axes are kept.
         lattice: of the picture.
     """
-    per_patch = values.shape[0] // lattice.rows, values.shape[1] // lattice.cols
-    area = covered(lattice)
-    more = [(0, 0), (0, 0), *[(0, 0)] * (values.ndim - 2)]
-    if area.height() < lattice.picture[0]:
-        more[0] = (0, per_patch[0])
-    if area.width() < lattice.picture[1]:
-        more[1] = (0, per_patch[1])
-    wide = area.width() * (1 + (more[1][1] > 0) / lattice.cols)
-    high = area.height() * (1 + (more[0][1] > 0) / lattice.rows)
-    return np.pad(values, more, mode="edge"), QRectF(0, 0, wide, high)
+    counts, area = (lattice.rows, lattice.cols), covered(lattice)
+    # One patch reaches over the strip; of the finer cells of a mask that was brushed, as many as make up a patch.
+    beyond = [-(-(n - count * lattice.patch) // lattice.patch) for n, count in zip(lattice.resized, counts, strict=True)]
+    more = [(0, n * (size // count)) for n, size, count in zip(beyond, values.shape, counts, strict=False)]
+    wide = area.width() * (1 + beyond[1] / lattice.cols)
+    high = area.height() * (1 + beyond[0] / lattice.rows)
+    return np.pad(values, [*more, *[(0, 0)] * (values.ndim - 2)], mode="edge"), QRectF(0, 0, wide, high)
 
 
 def span_of(map_RC: NDArray, cut: float = CUT) -> tuple[float, float]:
