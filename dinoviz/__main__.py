@@ -27,7 +27,7 @@ def _run(paths: list[Path], *, wants_sample: bool) -> int:
     from dinoviz.window.window import Window
 
     window = Window(paths, wants_sample=wants_sample)
-    crash_log.install(lambda text, hint: window.desk.session.notify("error", text, hint))
+    crash_log.install(window.went_wrong.emit)
     signal.signal(signal.SIGINT, lambda *_: application.quit())
     application.aboutToQuit.connect(window.end)
     window.show()

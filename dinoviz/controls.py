@@ -1,9 +1,9 @@
 """Controls that several views share, on the spacing and colours of the theme; each has an accessible name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtCore import QEvent, QObject, QSize, Qt
 from PySide6.QtGui import QDoubleValidator, QIcon, QKeyEvent, QPainter, QPaintEvent, QPixmap, QWheelEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -139,8 +139,20 @@ def pixmap(icon: QIcon, side_px: int, on: QWidget) -> QPixmap:
     return icon.pixmap(QSize(side_px, side_px), on.devicePixelRatioF())
 
 
+ALONG = {Qt.Key.Key_Left: -1, Qt.Key.Key_Up: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Down: 1}
+"""Keys that go from one to the next, and which way."""
+
+
+def keeps_keys(event: QEvent, keys: Container[int]) -> bool:
+    """Keep keys for the widget that has the focus where they are shortcuts of the place; tell whether it did."""
+    if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() in keys:
+        event.accept()
+        return True
+    return False
+
+
 class Segmented(QFrame):
-    """A few choices side by side, of which one holds.
+    """A few choices side by side, of which one holds; Tab reaches that one, the arrows go to the others.
 
     Args:
         options: value, text and optionally an icon of each; with an icon the text is its tooltip.
@@ -152,6 +164,7 @@ class Segmented(QFrame):
         super().__init__()
         self.setProperty("kind", "segments")
         self.setAccessibleName(name)
+        self._on_choose = on_choose
         row = QHBoxLayout(self)
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(2)
@@ -165,15 +178,36 @@ class Segmented(QFrame):
             part.setProperty("kind", "segment")
             part.setCheckable(True)
             part.clicked.connect(lambda _checked=False, value=value: on_choose(value))
+            part.installEventFilter(self)
             self._group.addButton(part)
             self._buttons[value] = part
             row.addWidget(part)
-        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
+        self._let_tab_reach(next(iter(self._buttons), None))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Go to the next one by the arrows."""
+        if keeps_keys(event, ALONG):
+            return True
+        if event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent) and event.key() in ALONG:
+            values = [value for value, part in self._buttons.items() if part.isEnabled() or part is watched]
+            at = next(place for place, value in enumerate(values) if self._buttons[value] is watched)
+            to = values[(at + ALONG[Qt.Key(event.key())]) % len(values)]
+            self._buttons[to].setFocus(Qt.FocusReason.TabFocusReason)
+            self.set_value(to)
+            self._on_choose(to)
+            return True
+        return super().eventFilter(watched, event)
 
     def set_value(self, value: Any) -> None:
         """Show which one holds."""
         if value in self._buttons:
             self._buttons[value].setChecked(True)
+            self._let_tab_reach(value)
+
+    def _let_tab_reach(self, value: Any) -> None:
+        for other, part in self._buttons.items():
+            part.setFocusPolicy(Qt.FocusPolicy.StrongFocus if other == value else Qt.FocusPolicy.ClickFocus)
 
     def set_text(self, value: Any, text: str) -> None:
         """Name one of them anew."""
@@ -201,10 +235,7 @@ class _Slider(QSlider):
     )
 
     def event(self, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() in self.KEYS:
-            event.accept()
-            return True
-        return super().event(event)
+        return keeps_keys(event, self.KEYS) or super().event(event)
 
 
 class SliderRow(QWidget):

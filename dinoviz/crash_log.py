@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -21,7 +22,9 @@ from platformdirs import user_log_dir
 from engine import __version__
 
 Tell = Callable[[str, str], object]
-"""Takes a sentence and what to do."""
+"""Takes a sentence and what to do. It is called in the thread of the fault, which need not be the one that paints."""
+MOST_KEPT = 100
+"""Reports and logs of a kind that are kept; whoever asks for help needs the last few."""
 
 
 def folder() -> Path:
@@ -62,11 +65,24 @@ def left_behind() -> list[Path]:
         number = path.stem.removeprefix("running-")
         if number.isdecimal() and psutil.pid_exists(int(number)):
             continue
-        if path.stat().st_size == 0:
-            path.unlink(missing_ok=True)
-        else:
-            found.append(path.replace(path.with_name(f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{number}.txt")))
+        with suppress(OSError):  # another window that starts now took it first
+            if path.stat().st_size == 0:
+                path.unlink()
+            else:
+                found.append(path.replace(path.with_name(f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{number}.txt")))
     return found
+
+
+def keep_newest(where: Path, most: int = MOST_KEPT) -> None:
+    """Remove the older reports or logs of a folder, but for those of windows that run."""
+    written: list[tuple[float, Path]] = []
+    for path in where.glob("*.txt"):
+        if not path.name.startswith("running-"):
+            with suppress(OSError):
+                written.append((path.stat().st_mtime, path))
+    for _mtime, path in sorted(written)[: max(0, len(written) - most)]:
+        with suppress(OSError):
+            path.unlink()
 
 
 def install(tell: Tell) -> None:

@@ -37,7 +37,13 @@ from engine.protocol import (
 
 GRACE_MS = 10_000
 """How long a job may take from Stop to its end before it is killed; a training step and its checkpoint take less."""
+FLUSH_MS = 200
+"""How long a request may take into the pipe, as the window closes; the pipe of a process that is alive takes it now."""
+KILL_MS = 1000
+"""How long the system may take to end a process that was killed."""
 LAST_LINES = 12
+TAIL_BYTES = 16 << 10
+"""Of a log only its end is read: a training of a week writes hundreds of megabytes."""
 REFRESH_S = 1.5
 """While a scan goes on the table is read again this often, or ten times as long as reading takes."""
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
@@ -66,8 +72,7 @@ class EngineProcess(QObject):
             environment.insert(name, value)
         environment.insert("PYTHONUNBUFFERED", "1")
         self._process.setProcessEnvironment(environment)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self._process.setStandardErrorFile(str(log))
+        self._process.setStandardErrorFile(_written_to(log))
         self._process.setProgram(sys.executable)
         self._process.setArguments(["-P", "-m", "engine", *argv])  # -P: not a folder 'engine' of the user's own
         self._process.readyReadStandardOutput.connect(self._read)
@@ -89,6 +94,10 @@ class EngineProcess(QObject):
         """Send a request down."""
         if self._process.state() != QProcess.ProcessState.NotRunning:
             self._process.write(encode(request).encode() + b"\n")
+
+    def flush(self) -> None:
+        """Wait until what was sent is in the pipe, which the event loop does otherwise: the window closes."""
+        self._process.waitForBytesWritten(FLUSH_MS)
 
     def close_pipe(self) -> None:
         """Close the pipe, which ends a service."""
@@ -137,8 +146,8 @@ class EngineProcess(QObject):
         self._end(code, status == QProcess.ExitStatus.CrashExit)
 
     def _failed(self, problem: QProcess.ProcessError) -> None:
-        if problem == QProcess.ProcessError.FailedToStart:
-            self._end(-1, True)
+        if problem == QProcess.ProcessError.FailedToStart:  # told within ``start``, where nobody is ready to hear it
+            QTimer.singleShot(0, self, lambda: self._end(-1, True))
 
     def _end(self, code: int, has_crashed: bool) -> None:
         if not self._has_ended:
@@ -151,12 +160,25 @@ def log_folder() -> Path:
     return Path(user_log_dir("dinoviz")) / "jobs"
 
 
+def _written_to(log: Path) -> str:
+    """Return where a process writes its log: nowhere, where the file cannot be made; it works without."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.open("wb").close()
+    except OSError:
+        return QProcess.nullDevice()
+    return str(log)
+
+
 def last_lines(log: Path, n: int = LAST_LINES) -> str:
     """Return the last lines of a log, empty where there is none."""
     try:
-        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-n:])
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            tail = file.read(TAIL_BYTES)
     except OSError:
         return ""
+    return "\n".join(tail.decode(errors="replace").splitlines()[-n:])
 
 
 SCANS = frozenset({"scan", "doctor", "models"})
@@ -183,6 +205,7 @@ class Jobs(QObject):
         self._then: dict[int, Callable[[Job], object]] = {}
         self._last_words: dict[int, Job] = {}
         self._refreshed = 0.0
+        self._is_closing = False
 
     def start(self, argv: Sequence[str], title: str, then: Callable[[Job], object] | None = None) -> int:
         """Put a job into the queue and return its number.
@@ -259,19 +282,28 @@ class Jobs(QObject):
         job = self.job(number)
         if job and number in self._processes:
             self._processes[number].send(Stay())
+            self._processes[number].flush()  # the window may close before the event loop turns again
             self._session.set_job(replace(job, stays=True))
 
     def close(self, grace_ms: int = GRACE_MS) -> None:
-        """End everything but what stays; waits for it, as the window closes."""
-        going = {n: process for n, process in self._processes.items() if not getattr(self.job(n), "stays", False)}
-        for process in going.values():
-            process.send(Stop())
+        """End everything but what stays, and begin nothing more; waits for it, as the window closes."""
+        self._is_closing = True
+        for job in self.unfinished:
+            if job.state == "waiting":
+                self._session.set_job(replace(job, state="stopped", ended=time.time()))
+        going = [p for number, p in self._processes.items() if not getattr(self.job(number), "stays", False)]
         limit = time.monotonic() + grace_ms / 1000
-        for process in going.values():
+        for process in going:
+            process.send(Stop())
+            process.flush()  # of all, before the first is waited for: each has the whole time
+        for process in going:
             if not process.wait(max(0, round(1000 * (limit - time.monotonic())))):
                 process.kill()
+                process.wait(KILL_MS)
 
     def _go_on(self) -> None:
+        if self._is_closing:
+            return
         waiting = [job for job in self._session.state.jobs if job.state == "waiting"]
         is_busy = any(job.argv[0] not in SCANS for job in self._session.state.jobs if job.id in self._processes)
         for job in waiting:
@@ -315,6 +347,8 @@ class Jobs(QObject):
 
     def _end(self, job: Job) -> None:
         self._session.set_job(job)
+        if self._is_closing:
+            return
         if job.started:
             self._session.refresh()
         then = self._then.get(job.id)  # kept: what follows a job follows it too where it is tried again
@@ -350,6 +384,8 @@ class Service(QObject):
         self._asked: dict[int, tuple[Ask, Callable[[object], object], Callable[[Refused], object] | None]] = {}
         self._newest: dict[str, int] = {}
         self._crashes = 0
+        self._ending: EngineProcess | None = None
+        self._is_closing = False
         self.state: ServiceState = "off"
         self.problem = ""
 
@@ -391,13 +427,19 @@ class Service(QObject):
         self._crashes = 0
         self._set_state("off")
 
+    def end_soon(self) -> None:
+        """Let it end without waiting for that, as ``close`` does; it never starts again."""
+        self._is_closing = True
+        self._ending = self._process or self._ending
+        self._let_go()
+
     def close(self, grace_ms: int = 2000) -> None:
         """End it, and wait for that: the window closes."""
-        process = self._process
-        self._let_go()
+        self.end_soon()
+        process, self._ending = self._ending, None
         if process and not process.wait(grace_ms):
             process.kill()
-            process.wait(grace_ms)
+            process.wait(KILL_MS)
 
     def _let_go(self) -> None:
         """Let its process end, which it does by itself; what was asked is dropped."""
@@ -413,11 +455,18 @@ class Service(QObject):
 
     def _is_running(self) -> bool:
         """Start it where it does not run, or runs with other arguments; tell whether it does then."""
-        arguments = self._arguments()
-        if arguments is None or self._crashes >= MOST_CRASHES:
+        if self._is_closing:
             return False
-        if self._process and tuple(arguments) != self._started_with:
+        arguments = self._arguments()
+        if arguments is None:
+            if self._process is None:
+                self._set_state("off")  # that it failed before is no reason any more
+            return False
+        if tuple(arguments) != self._started_with:  # what failed before says nothing about these
             self._let_go()
+            self._crashes = 0
+        if self._crashes >= MOST_CRASHES:
+            return False
         if self._process is None:
             self._begin(tuple(arguments))
         return True
@@ -453,7 +502,8 @@ class Service(QObject):
             process.deleteLater()
         asked, self._asked = self._asked, {}
         self._crashes += 1
-        if has_crashed and self._crashes < MOST_CRASHES and self._is_running():
+        is_as_asked = tuple(self._arguments() or ()) == self._started_with
+        if has_crashed and is_as_asked and self._crashes < MOST_CRASHES and self._is_running():
             self._ask_again([entry for number, entry in asked.items() if number in self._newest.values()])
             return
         how = "was ended by the system or a fault" if has_crashed else f"ended with {code}"

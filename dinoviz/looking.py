@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dinoviz.choices import LookChoices
 from engine import questions as q
+from engine.errors import NotLoaded
 from engine.protocol import Refused
 
 ROOM_BYTES = 96 << 20
@@ -148,7 +149,17 @@ class Looks:
             self._keep(self._key(question), seen)
             then(seen)
 
-        self.with_model(question.model, lambda _model: self._service.ask(question, slot, heard, refused), refused)
+        def ask_once_more(told: Refused) -> None:
+            if told.problem == NotLoaded.__name__:  # it was started anew since: after a crash, or for another project
+                self.models.pop(question.model, None)
+                self.with_model(question.model, lambda _model: ask(refused), refused)
+            elif refused:
+                refused(told)
+
+        def ask(when_refused: WhenRefused | None) -> None:
+            self._service.ask(question, slot, heard, when_refused)
+
+        self.with_model(question.model, lambda _model: ask(ask_once_more), refused)
 
     def with_model(self, name: str, then: Callable[[q.Model], object], refused: WhenRefused | None = None) -> None:
         """Call ``then`` with what is to be known of a model, after it is loaded."""

@@ -164,16 +164,18 @@ class Thumbnails(QObject):
             self._memory.forget(_changed(self._memory.pictures(), self._table, state.table))
         self._problems.clear()
         self._project, self._table = state.project, state.table
-        self._disk.file = None if state.project is None else state.project / "cache" / "thumbnails.sqlite"
         self._requests.use(state.project, state.table)
 
     def _work(self) -> None:
         """Decode until closed; runs in each thread."""
-        reader = _DiskReader(self._disk)
+        reader = _DiskReader()
         while (request := self._requests.next()) is not None:
             key, project, table = request
-            landed = _decode(key, project, table, self._disk, reader)
-            self._requests.done(key)
+            try:
+                landed = _decode(key, project, table, self._disk, reader)
+            except Exception as problem:  # noqa: BLE001 - one picture is not shown, and says why; the thread goes on
+                landed = _Landed(key, project, None, f"{type(problem).__name__}: {problem}")
+            self._requests.done(key, project)
             with self._landed_lock:
                 self._landed.append(landed)
                 is_first = len(self._landed) == 1
@@ -271,7 +273,7 @@ class _Requests:
         self._condition = threading.Condition()
         self._wanted: dict[str, deque[Key]] = {}
         self._asked: OrderedDict[Key, None] = OrderedDict()
-        self._in_hand: set[Key] = set()
+        self._in_hand: set[tuple[Path | None, Key]] = set()
         self._project: Path | None = None
         self._table: PictureTable | None = None
         self._is_closed = False
@@ -285,7 +287,7 @@ class _Requests:
 
     def ask(self, key: Key) -> None:
         with self._condition:
-            if key in self._in_hand:
+            if (self._project, key) in self._in_hand:
                 return
             self._asked[key] = None
             self._asked.move_to_end(key)
@@ -308,14 +310,14 @@ class _Requests:
             while not self._is_closed:
                 key = self._pop()
                 if key is not None:
-                    self._in_hand.add(key)
+                    self._in_hand.add((self._project, key))
                     return key, self._project, self._table
                 self._condition.wait()
         return None
 
-    def done(self, key: Key) -> None:
+    def done(self, key: Key, project: Path | None) -> None:
         with self._condition:
-            self._in_hand.discard(key)
+            self._in_hand.discard((project, key))
 
     def close(self) -> None:
         with self._condition:
@@ -329,7 +331,7 @@ class _Requests:
             while keys:
                 key = keys.popleft()
                 self._asked.pop(key, None)
-                if key not in self._in_hand:
+                if (self._project, key) not in self._in_hand:
                     return key
             del self._wanted[owner]
         return self._asked.popitem()[0] if self._asked else None
@@ -345,14 +347,15 @@ def _decode(
             return _Landed(key, project, _fitted(_image_of(_decoded(Path(str(source)), side)), side))
         mtime_ns = int(table.mtimes_N[table.row_of(source)])
         kept_side = next((kept for kept in DISK_SIDES if kept >= side), None)
-        kept = reader.read(source, kept_side, mtime_ns) if kept_side is not None else None
+        cache = None if project is None or kept_side is None else project.absolute() / "cache" / "thumbnails.sqlite"
+        kept = reader.read(cache, source, kept_side, mtime_ns) if cache and kept_side else None
         if kept is not None:
             return _Landed(key, project, _fitted(kept, side))
         started = time.perf_counter()
         decoded = _image_of(_decoded(table.file(source), kept_side or side))
-        if kept_side is not None and time.perf_counter() - started > SLOW_S:
+        if cache and kept_side and time.perf_counter() - started > SLOW_S:
             decoded = _fitted(decoded, kept_side)
-            disk.keep(source, kept_side, mtime_ns, decoded)
+            disk.keep(cache, source, kept_side, mtime_ns, decoded)
         return _Landed(key, project, _fitted(decoded, side))
     except UnreadablePicture as problem:
         return _Landed(key, project, None, str(problem))
@@ -400,19 +403,15 @@ def draw_placeholder(side_px: int) -> QImage:
 
 
 class _Disk:
-    """Writes JPEGs into the cache of a project, in batches and in a thread of its own; silent where it fails."""
+    """Writes JPEGs into the caches of projects, in batches and in a thread of its own; silent where it fails."""
 
     def __init__(self) -> None:
-        self.file: Path | None = None
         self._condition = threading.Condition()
         self._batch: list[tuple[Path, int, int, int, QImage]] = []
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
-    def keep(self, picture: int, side: int, mtime_ns: int, image: QImage) -> None:
-        file = self.file
-        if file is None:
-            return
+    def keep(self, file: Path, picture: int, side: int, mtime_ns: int, image: QImage) -> None:
         with self._condition:
             self._batch.append((file, picture, side, mtime_ns, image))
             if self._thread is None and not self._is_closed:
@@ -488,15 +487,14 @@ def _jpeg(image: QImage) -> bytes:
 class _DiskReader:
     """One thread's reading end of the disk cache."""
 
-    def __init__(self, disk: _Disk) -> None:
-        self._disk = disk
+    def __init__(self) -> None:
         self._file: Path | None = None
         self._database: sqlite3.Connection | None = None
 
-    def read(self, picture: int, side: int, mtime_ns: int) -> QImage | None:
-        """Return the image that is kept of a picture as its file is now, None where there is none."""
+    def read(self, file: Path, picture: int, side: int, mtime_ns: int) -> QImage | None:
+        """Return the image that ``file`` keeps of a picture as its own file is now, None where there is none."""
         with suppress(sqlite3.Error, OSError):
-            database = self._open()
+            database = self._open(file)
             if database is not None:
                 row = database.execute(
                     "SELECT jpeg FROM thumbnails WHERE id = ? AND side = ? AND mtime_ns = ?", (picture, side, mtime_ns)
@@ -505,11 +503,10 @@ class _DiskReader:
                 return None if image.isNull() else image
         return None
 
-    def _open(self) -> sqlite3.Connection | None:
-        file = self._disk.file
-        if file != self._file or file is None or not file.exists():
+    def _open(self, file: Path) -> sqlite3.Connection | None:
+        if file != self._file or not file.exists():
             self.close()
-        if self._database is None and file is not None and file.exists():
+        if self._database is None and file.exists():
             self._database = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0.1)
             self._file = file
         return self._database

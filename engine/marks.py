@@ -81,9 +81,24 @@ class Marks:
                 return self.verdicts.get((kind, subject))
         raise TypeError(f"{key!r} is no key of {what}")
 
+    def _said_of(self, what: What, keys: Iterable[Key]) -> dict[Key, Said]:
+        """Return what is said under some keys; of the kinds that are said of a million at once, without a call each."""
+        match what:
+            case "rating":
+                return {key: self.ratings.get(key) for key in keys}  # type: ignore[arg-type]
+            case "label":
+                return {key: self.labels.get(key) for key in keys}  # type: ignore[arg-type]
+            case "hidden":
+                return {key: True if key in self.hidden else None for key in keys}
+        return {key: self.said(what, key) for key in keys}
+
+    def says_the_same(self, other: "Marks") -> bool:
+        """Tell whether the same was said."""
+        return all(getattr(self, name) == getattr(other, name) for name in self.__dataclass_fields__)
+
     def change(self, what: What, after: Mapping[Key, Said]) -> Change:
         """Return the change that makes all of ``after`` true; without what is so already."""
-        before = {key: self.said(what, key) for key in after}
+        before = self._said_of(what, after)
         moved = [key for key in after if after[key] != before[key]]
         return Change(what=what, before={key: before[key] for key in moved}, after={key: after[key] for key in moved})
 
@@ -108,7 +123,9 @@ class Marks:
 
 def _updated(old: Mapping, after: Mapping[Key, Said]) -> dict:
     new = {**old, **after}
-    return {key: value for key, value in new.items() if value is not None}
+    for key in [key for key, value in after.items() if value is None]:
+        del new[key]
+    return new
 
 
 def _with(old: frozenset[int], moved: Iterable[tuple[Key, Said]]) -> frozenset[int]:

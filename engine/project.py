@@ -98,19 +98,23 @@ class Project:
             raise BadInput(f"There is no project in '{folder}'.", "Make one with: engine scan FOLDER.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(catalogue, isolation_level=None, timeout=10)
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-            project = cls(folder, database)
-            project._migrate()
+            project = cls(folder, _connected(catalogue))
         except sqlite3.Error as problem:
             raise _in_words(problem, folder, "opened") from problem
         except OSError as problem:
             raise BadInput(
                 f"The project in '{folder}' cannot be opened: {problem}.", "Choose another place with --project."
             ) from problem
-        if pictures is not None:
-            project._belong_to(pictures.resolve())
+        try:
+            project._migrate()
+            if pictures is not None:
+                project._belong_to(pictures.resolve())
+        except sqlite3.Error as problem:
+            project.close()
+            raise _in_words(problem, folder, "opened") from problem
+        except UserError:
+            project.close()
+            raise
         return project
 
     def _migrate(self) -> None:
@@ -168,7 +172,7 @@ class Project:
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")
-        except sqlite3.OperationalError as problem:
+        except sqlite3.Error as problem:
             raise _in_words(problem, self.folder, "written") from problem
         finally:
             if self._database.in_transaction:  # SQLite itself rolls back after some errors
@@ -182,8 +186,13 @@ class Project:
     @property
     def kept_pictures_folder(self) -> str:
         """The same as it is written down: relative to the project's folder where both are moved together."""
-        (value,) = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
-        return _name(value)
+        row = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
+        if row is None:  # a kill came between the making of the catalogue and its first line
+            raise BadInput(
+                f"The project in '{self.folder}' does not say where its pictures are.",
+                "Open the folder of the pictures instead.",
+            )
+        return _name(row[0])
 
     def move_with_pictures(self) -> None:
         """Keep the pictures' folder relative to the project's, so that both can be moved together."""
@@ -394,6 +403,34 @@ def glance_at(folder: Path, n: int) -> Glance | None:
         return None
     some = tuple(dict.fromkeys(map(_name, found)))
     return Glance(pictures_folder=pictures_folder_of(folder, _name(kept)), n_pictures=count, some=some)
+
+
+def is_project(folder: Path) -> bool:
+    """Tell whether there is a project in a folder, whatever state it is in."""
+    return (folder / _CATALOGUE).is_file()
+
+
+def _connected(catalogue: Path) -> sqlite3.Connection:
+    """Open a catalogue; where nothing can be written beside it, as on a disk that is read-only, for reading alone.
+
+    What another process wrote last may lie in a file of its own beside the catalogue, which is read where SQLite can.
+    """
+    ways = ("mode=rwc", "mode=ro", "mode=ro&immutable=1")
+    for way in ways:
+        database = sqlite3.connect(f"{catalogue.absolute().as_uri()}?{way}", uri=True, isolation_level=None, timeout=10)
+        try:
+            if way == "mode=rwc":
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = FULL")
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as problem:
+            database.close()
+            is_refused = (problem.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+            if way == ways[-1] or not is_refused or not catalogue.is_file():
+                raise
+        else:
+            return database
+    raise AssertionError
 
 
 def _picture(row: Sequence[Any]) -> Picture:

@@ -217,7 +217,15 @@ def tell_end(window: "Window", job: Job) -> None:
         and window.preferences.tells_when_done
         and QSystemTrayIcon.isSystemTrayAvailable()
     ):
-        tray = QSystemTrayIcon(window.windowIcon(), window)
-        tray.show()
-        tray.showMessage("dinoviz", job.title)
-        tray.messageClicked.connect(window.activateWindow)
+        _tray(window).showMessage("dinoviz", job.title)
+
+
+def _tray(window: "Window") -> QSystemTrayIcon:
+    """Return the window's icon in the tray of the system, made with the first message."""
+    there = window.findChild(QSystemTrayIcon)
+    if there is not None:
+        return there
+    tray = QSystemTrayIcon(window.windowIcon(), window)
+    tray.messageClicked.connect(window.activateWindow)
+    tray.show()
+    return tray

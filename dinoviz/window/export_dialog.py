@@ -91,6 +91,7 @@ class ExportDialog(QDialog):
 
     def __init__(self, desk: Desk, what: str, parent: QWidget) -> None:
         super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._desk, self._what, self._kind = desk, what, KINDS[what]
         self._formats = formats_of(what)
         self.setWindowTitle(tr(self._kind.title))

@@ -43,6 +43,7 @@ class PreferencesDialog(QDialog):
 
     def __init__(self, preferences: Preferences, actions: Actions, take: Take, parent: QWidget) -> None:
         super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle(tr("Preferences"))
         self.resize(*SIZE_PX)
         self._preferences, self._actions, self._take = preferences, actions, take

@@ -1,11 +1,11 @@
 """The window: rail, filter bar, the place in front, inspector, jobs bar; what it remembers; how it closes."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QEvent, QObject, QSize, Qt, QTimer
+from PySide6.QtCore import QByteArray, QEvent, QObject, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -27,7 +27,8 @@ from dinoviz.actions import Actions
 from dinoviz.background import Background
 from dinoviz.controls import Line
 from dinoviz.desk import Desk
-from dinoviz.engine_process import SCANS, Jobs, Service
+from dinoviz.engine_process import SCANS, Jobs, Service, log_folder
+from dinoviz.jobs import Job
 from dinoviz.preferences import (
     Memory,
     Preferences,
@@ -48,6 +49,8 @@ SIZE_PX = (1360, 860)
 LEAST_PX = (940, 620)
 RAIL_PX = 76
 TOP_PX = 44
+SERVICE_GRACE_MS = 1000
+"""How long a service may take to its end after jobs had theirs."""
 REMEMBER_MS = 800
 """After a change the window waits so long before it writes what it remembers: at most 2 s are lost by a kill."""
 
@@ -70,6 +73,14 @@ def load(modules: Sequence[str]) -> None:
         importlib.import_module(name)
 
 
+def _reports() -> list[Path]:
+    """Return what windows that ended badly left, and clear old logs away; run in a thread."""
+    found = crash_log.left_behind()
+    for where in (crash_log.folder(), log_folder()):
+        crash_log.keep_newest(where)
+    return found
+
+
 class Window(QMainWindow):
     """One window with one session.
 
@@ -77,6 +88,9 @@ class Window(QMainWindow):
         open_first: what to open; nothing for what was open last.
         wants_sample: open the sample instead.
     """
+
+    went_wrong = Signal(str, str)
+    """A sentence and what to do, from whatever thread a fault of ours was in."""
 
     def __init__(self, open_first: Sequence[Path] = (), *, wants_sample: bool = False) -> None:
         super().__init__()
@@ -93,6 +107,9 @@ class Window(QMainWindow):
         watch(self, self.desk.session, ("place", "project", "pictures_folder"), self._show_place)
         watch(self, self.desk.session, ("jobs",), self._share_gpu)
         self._is_gpu_lent = False
+        self.desk.vision.changed.connect(self._follow_vision)
+        self.went_wrong.connect(self._tell_fault, Qt.ConnectionType.QueuedConnection)
+        self._unwritten: set[str] = set()
         self._inspect_later = QTimer(self, singleShot=True, interval=0)
         self._inspect_later.timeout.connect(self._show_inspector)
         self._remember_later = QTimer(self, singleShot=True, interval=REMEMBER_MS)
@@ -252,9 +269,15 @@ class Window(QMainWindow):
         self.desk.background.run("load", lambda: load([*LATER, *views]), lambda _none: None)
         for text in self._said_first:
             self.desk.session.notify("warning", text)
-        for report in crash_log.left_behind():
+        self.desk.background.run("reports", _reports, self._tell_reports)
+
+    def _tell_reports(self, reports: Sequence[Path]) -> None:
+        for report in reports:
             told = tr("dinoviz stopped unexpectedly last time. Everything up to two seconds before is as it was.")
             self.desk.session.notify("warning", told, tr("A report is in {path}.", path=str(report)))
+
+    def _tell_fault(self, text: str, hint: str) -> None:
+        self.desk.session.notify("error", text, hint)
 
     def _open_at_first(self) -> None:
         if self._wants_sample:
@@ -343,6 +366,11 @@ class Window(QMainWindow):
             self._is_gpu_lent = is_working
             self.desk.vision.ask(Release() if is_working else Reclaim(), "gpu", lambda _done: None)
 
+    def _follow_vision(self) -> None:
+        if self.desk.vision.state != "ready":
+            self._is_gpu_lent = False  # a new process takes the GPU
+        self._share_gpu()
+
     # Remembering.
 
     def set_preferences(self, preferences: Preferences) -> None:
@@ -352,7 +380,7 @@ class Window(QMainWindow):
         if preferences.keys != self.preferences.keys:
             self.desk.actions.set_keys(preferences.keys)
         self.preferences = preferences
-        self.desk.background.run("", lambda: write_preferences(preferences), lambda _none: None, self._cannot_write)
+        self._write("preferences", lambda: write_preferences(preferences))
 
     def set_memory(self, memory: Memory) -> None:
         """Remember something else, and keep it."""
@@ -368,7 +396,7 @@ class Window(QMainWindow):
         """Write what is to be found again at the next start."""
         memory = self._now()
         self.memory = memory
-        self.desk.background.run("", lambda: write_memory(memory), lambda _none: None, self._cannot_write)
+        self._write("memory", lambda: write_memory(memory))
 
     def _now(self) -> Memory:
         from dinoviz.window.opening import remembered
@@ -377,7 +405,16 @@ class Window(QMainWindow):
         geometry = bytes(self.saveGeometry().toBase64().data()).decode()
         return replace(remembered(self.memory, self.desk), geometry=geometry, inspector_px=width)
 
-    def _cannot_write(self, problem: Exception) -> None:
+    def _write(self, what: str, work: Callable[[], object]) -> None:
+        self.desk.background.run(
+            "", work, lambda _done: self._unwritten.discard(what), lambda problem: self._cannot_write(what, problem)
+        )
+
+    def _cannot_write(self, what: str, problem: Exception) -> None:
+        """Say so once, until it was written again."""
+        if what in self._unwritten:
+            return
+        self._unwritten.add(what)
         self.desk.session.notify(
             "warning", tr("What you see here cannot be remembered: {problem}.", problem=str(problem))
         )
@@ -399,20 +436,46 @@ class Window(QMainWindow):
         self.toasts.place()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Ask about training that goes on, then end everything and remember."""
-        training = [job for job in self.desk.jobs.unfinished if job.argv[0] in ("train", "resume") and job.started]
-        for job in training:
-            if job.stays:
-                continue
-            answer = self._ask_about(job.title)
-            if answer == QMessageBox.StandardButton.Cancel:
-                event.ignore()
-                return
-            if answer == QMessageBox.StandardButton.Yes:
-                self.desk.jobs.stay(job.id)
+        """Ask about training that goes on or waits, then end everything and remember."""
+        stay = self._what_stays()
+        if stay is None:
+            event.ignore()
+            return
+        for number in stay:
+            self.desk.jobs.stay(number)
         self.remember()
+        self.hide()  # what follows may take seconds, and nobody looks at a window that does not answer
         self.end()
         event.accept()
+
+    def _what_stays(self) -> list[int] | None:
+        """Ask which training goes on without the window, and return the jobs; None where it shall not close."""
+        training = [job for job in self.desk.jobs.unfinished if job.argv[0] in ("train", "resume") and not job.stays]
+        waiting = [job for job in training if job.state == "waiting"]
+        if waiting and not self._is_dropped(waiting):
+            return None
+        stay = []
+        for job in training:
+            answer = self._ask_about(job.title) if job.state == "running" else QMessageBox.StandardButton.No
+            if answer == QMessageBox.StandardButton.Cancel:
+                return None
+            if answer == QMessageBox.StandardButton.Yes:
+                stay.append(job.id)
+        return stay
+
+    def _is_dropped(self, waiting: Sequence[Job]) -> bool:
+        """Ask whether training that has not begun may be forgotten."""
+        box = QMessageBox(self)
+        box.setIcon(QMessageBox.Icon.Question)
+        titles = ", ".join(job.title for job in waiting)
+        box.setText(tr("Not begun yet: {titles}.", titles=titles))
+        box.setInformativeText(tr("What waits is not done when the window closes."))
+        close = box.addButton(tr("Close without it"), QMessageBox.ButtonRole.DestructiveRole)
+        box.addButton(QMessageBox.StandardButton.Cancel)
+        box.setDefaultButton(QMessageBox.StandardButton.Cancel)
+        box.exec()
+        box.deleteLater()
+        return box.clickedButton() is close
 
     def _ask_about(self, title: str) -> QMessageBox.StandardButton:
         box = QMessageBox(self)
@@ -426,15 +489,19 @@ class Window(QMainWindow):
         box.addButton(QMessageBox.StandardButton.Cancel)
         box.setDefaultButton(go_on)
         box.exec()
+        box.deleteLater()
         if box.clickedButton() is go_on:
             return QMessageBox.StandardButton.Yes
         return QMessageBox.StandardButton.No if box.clickedButton() is stop else QMessageBox.StandardButton.Cancel
 
     def end(self) -> None:
         """End the engine's processes and threads; everything is written before."""
-        self.desk.vision.close()
-        self.desk.search.close()
+        services = (self.desk.vision, self.desk.search)
+        for service in services:
+            service.end_soon()
         self.desk.jobs.close()
+        for service in services:
+            service.close(SERVICE_GRACE_MS)
         self.desk.thumbnails.close()
         self.desk.background.finish()
 

@@ -54,6 +54,8 @@ def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
     if project.count() == 0:
         _list_unchecked(project, first_pictures(root, FIRST_SCREEN), tell)
     findings = find_pictures(root)
+    if not findings.pictures and project.count():  # else the scan that opening starts would call every picture gone
+        raise BadInput(f"There is no picture in '{root}' any more.", "Is its disk connected?")
     _list_unchecked(project, findings.pictures, tell)
     known = {picture.path: picture for picture in project.pictures()}
     new = [found for found in findings.pictures if again or _is_new(found, known.get(found.path))]
@@ -63,10 +65,9 @@ def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
         project.record(block)
     gone = [picture for picture in known.values() if picture.path not in kept and picture.problem != GONE]
     project.record(replace(picture, problem=GONE) for picture in gone)
-    moved = [
-        _relabelled(known[f.path], f) for f in findings.pictures if f.path in known and _is_relabelled(known[f.path], f)
-    ]
-    project.record(moved)
+    checked = {found.path for found in new}
+    unread = [(known[found.path], found) for found in findings.pictures if found.path not in checked]
+    project.record(_kept(row, found) for row, found in unread if _is_back(row, found) or _is_relabelled(row, found))
     return Scan(
         pictures=[picture for picture in project.pictures() if picture.path in kept],
         passed_over=findings.passed_over,
@@ -95,17 +96,28 @@ def _is_new(found: Found, known: Picture | None) -> bool:
     return (
         known is None
         or known.hash is None  # only listed so far
-        or known.problem is not None  # which may have passed: a slow disk, a missing extra, a permission
-        or (known.size_bytes, known.mtime_ns) != (found.size_bytes, found.mtime_ns)
+        or not _is_as_it_was(found, known)
+        # which may have passed: a slow disk, a missing extra, a permission
+        or known.problem not in (None, GONE)
     )
 
 
+def _is_as_it_was(found: Found, known: Picture) -> bool:
+    return (known.size_bytes, known.mtime_ns) == (found.size_bytes, found.mtime_ns)
+
+
+def _is_back(known: Picture, found: Found) -> bool:
+    """Tell whether a picture was gone, was read before that, and is the same file: a disk that is connected again."""
+    return known.problem == GONE and known.hash is not None and _is_as_it_was(found, known)
+
+
 def _is_relabelled(known: Picture, found: Found) -> bool:
-    return known.problem != GONE and (known.label, known.split) != (found.label, found.split)
+    return (known.label, known.split) != (found.label, found.split)
 
 
-def _relabelled(known: Picture, found: Found) -> Picture:
-    return replace(known, label=found.label, split=found.split)
+def _kept(known: Picture, found: Found) -> Picture:
+    """Return the row of a picture that need not be read again."""
+    return replace(known, label=found.label, split=found.split, problem=None)
 
 
 def _checked(root: Path, found: Sequence[Found]) -> Iterator[Picture]:

@@ -88,6 +88,23 @@ def test_oldest_networks_make_room_for_a_further_one_but_not_the_first(tmp_path)
     assert [question.model for question in service.asked if isinstance(question, q.Forget)] == ["m1"]
 
 
+def test_network_that_a_new_process_does_not_hold_is_loaded_and_the_question_asked_again(tmp_path):
+    class Anew(Service):
+        def ask(self, question, slot, then, refused=None):
+            n_loads = sum(isinstance(asked, q.Load) for asked in self.asked)
+            if isinstance(question, q.Attention) and n_loads == 1:
+                self._models = ()
+                refused(Refused(id=1, message="The model 'other' is not loaded.", problem="NotLoaded"))
+            else:
+                super().ask(question, slot, then, refused)
+
+    service, seen, told = Anew(tmp_path, ()), [], []
+    Looks(service, lambda _path: 0).ask(replace(attention(), model="other"), "look", seen.append, told.append)
+    assert [type(question) for question in service.asked] == [q.Status, q.Load, q.Status, q.Load, q.Attention]
+    assert len(seen) == 1
+    assert not told
+
+
 def test_answer_whose_file_is_gone_is_told(tmp_path):
     class Forgetful(Service):
         def ask(self, question, slot, then, refused=None):

@@ -99,8 +99,8 @@ def test_a_mask_that_was_brushed_reaches_the_edges_too():
     cells_YX = np.ones((lattice.rows * FINER, lattice.cols * FINER), bool)
     wide_YX, area = overlays.reaching(cells_YX, fine(lattice))
     assert wide_YX.all()
-    assert area.width() >= 151
-    assert area.height() >= 123
+    assert area.width() > 150.99
+    assert area.height() > 122.99
     assert area.width() / wide_YX.shape[1] == pytest.approx(overlays.covered(lattice).width() / cells_YX.shape[1])
 
 

@@ -29,6 +29,7 @@ from engine.serve.loop import Outdated, serve
 from tests.asking import ANYTHING, QUESTIONS, QUICK_S, Asker
 from tests.makers import photo, write_photos
 
+REFUSALS = ("BadRecipe", "BadInput", "NotLoaded", "OutOfMemory")
 SIDE = 48
 SLOW_SIDE = 240
 """At which the bundled backbone, with patches of 8 px, takes longer than a line takes to be read."""

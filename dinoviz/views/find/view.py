@@ -94,6 +94,8 @@ class FindView(QWidget):
             bind(f"find.{what}", partial(self._do_named, what), partial(self._can, what))
         for number in range(KEYS):
             bind(f"find.keep_{number + 1}", partial(self._keep, number), partial(self._can, "keep"))
+        for name, _ in PARTS:
+            bind(f"find.{name}", partial(self._choose, name), lambda: self._session.state.project is not None)
         bind("find.look_again", self.look_again, lambda: self._session.state.set_row is not None)
 
     # What the person does

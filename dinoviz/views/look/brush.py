@@ -1,6 +1,7 @@
 """The brush over masks: what was brushed on each picture, read from the project and written to it as it changes."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from PySide6.QtCore import QPointF
 
@@ -23,7 +24,8 @@ class MaskBrush:
         self._desk, self._changed = desk, changed
         self._strokes: dict[object, Strokes] = {}
         self._read: set[object] = set()
-        self._picture: int | None = None
+        self._unread: dict[object, Exception] = {}
+        self._key: tuple[Path, int] | None = None
         self.is_in_hand = False
         self.is_erasing = False
 
@@ -35,31 +37,31 @@ class MaskBrush:
 
     def turn_to(self, picture: int) -> None:
         """Go to a picture; what was brushed on it before is read."""
-        self._picture = picture
-        key, project = self._key(), self._desk.session.state.project
-        if key in self._read or project is None:
+        project = self._desk.session.state.project
+        if project is None:
+            return
+        key = self._key = project, picture
+        if key in self._read:
             return
         path = path_of(project, picture)
 
         def take(edits: Edits | None) -> None:
             self._read.add(key)
+            self._unread.pop(key, None)
             if edits is not None:
                 self._strokes[key] = Strokes(edits)
                 self._changed()
 
         def failed(problem: Exception) -> None:
-            self._read.add(key)
+            self._unread[key] = problem
             self._tell(problem)
 
         self._desk.background("look-edits", lambda: Edits.read(path), take, failed)
 
-    def _key(self) -> object:
-        return self._desk.session.state.project, self._picture
-
     @property
     def strokes(self) -> Strokes | None:
         """Those on the picture in hand; None where there are none."""
-        return self._strokes.get(self._key())
+        return self._strokes.get(self._key)
 
     @property
     def edits(self) -> Edits | None:
@@ -67,8 +69,13 @@ class MaskBrush:
         return self.strokes.edits if self.strokes else None
 
     def begin(self, lattice: Lattice) -> None:
-        """Begin a stroke on a mask of these patches; not before what was brushed earlier has been read."""
-        key = self._key()
+        """Begin a stroke on a mask of these patches; not before what was brushed earlier has been read.
+
+        A file that could not be read is not written over: it may hold an hour of work.
+        """
+        key = self._key
+        if key in self._unread:
+            self._tell(self._unread[key])
         if key not in self._read:
             return
         strokes = self._strokes.setdefault(key, Strokes(Edits.none(lattice)))
@@ -88,10 +95,10 @@ class MaskBrush:
 
     def write(self) -> None:
         """Write what was brushed on the picture in hand; a file that would hold nothing is removed."""
-        project, picture, edits = self._desk.session.state.project, self._picture, self.edits
-        if project is None or picture is None or edits is None:
+        edits = self.edits
+        if self._key is None or edits is None:
             return
-        path = path_of(project, picture)
+        path = path_of(*self._key)
 
         def work() -> None:
             if edits.is_empty:

@@ -61,6 +61,7 @@ class Looker(QObject):
         self._stamps: dict[Path, object] = {}
         self.looks = Looks(desk.vision, lambda path: self._stamps.get(path))
         self.picture: int | None = None
+        self._project: Path | None = None
         self.model: q.Model | None = None
         self.wanted: q.OfPicture | None = None
         self.seen: Seen | None = None
@@ -93,6 +94,10 @@ class Looker(QObject):
 
     def look_at(self, picture: int) -> bool:
         """Look at a picture; tell whether it is another one than before."""
+        project = self._session.state.project
+        if project != self._project:
+            self._project = project
+            self._forget()
         if picture == self.picture:
             return False
         if self._is_compared and self.pinned is not None and picture in self.gallery():
@@ -102,6 +107,20 @@ class Looker(QObject):
             self.pinned = self._source = None
         self.picture, self.hovered, self.problem = picture, None, ""
         return True
+
+    def _forget(self) -> None:
+        """Begin with another project: its pictures have the ids, and maybe the paths, of those before."""
+        self.picture = self.pinned = self.hovered = self._source = self._partner = None
+        self.wanted = self.seen = self.other_seen = None
+        self._stamps.clear()
+        self.looks.forget()
+        self.rest()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the picture is one of the project that is open: another may have been opened a moment ago."""
+        state = self._session.state
+        return self.picture is not None and self._project == state.project and state.table.contains(self.picture)
 
     @property
     def _is_compared(self) -> bool:
@@ -237,7 +256,7 @@ class Looker(QObject):
         self.look()
 
     def _look_through(self, model: q.Model) -> None:
-        if model.model != self._session.state.model or self.picture is None:
+        if model.model != self._session.state.model or self.picture is None or not self.is_here:
             return
         self._take_model(model)
         question = None if self._lacks_attention(model) else self._question(model, self.picture)
@@ -316,7 +335,7 @@ class Looker(QObject):
             self.looks.with_model(self.choices.other_model, self._other_looks, self._other_refused)
 
     def _other_looks(self, model: q.Model) -> None:
-        if self.picture is None or not self.has_second_network:
+        if self.picture is None or not self.is_here or not self.has_second_network:
             return
         is_foreign = self._source is not None
         patch = self.patch_of(model)
@@ -363,7 +382,7 @@ class Looker(QObject):
     def _look_ahead(self) -> None:
         """Read the pictures before and after the current one, and ask about them."""
         state, choices = self._session.state, self.choices
-        if self.picture is None or self.model is None or self.place is None:
+        if self.model is None or not self.is_here or self.place is None:
             return
         for name, at in (("next", self.place + 1), ("previous", self.place - 1)):
             if not 0 <= at < len(state.shown):

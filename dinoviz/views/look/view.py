@@ -308,9 +308,10 @@ class LookView(QWidget):
     def _show_picture(self, canvas: PictureCanvas, slot: str, picture: int) -> None:
         """Show a picture: its thumbnail at once, itself when it is read."""
         table, stamp = self._session.state.table, self._looker.stamp(picture)
-        if canvas.property("picture") == (picture, stamp):
+        key = (str(table.file(picture)), stamp)
+        if canvas.property("picture") == key:
             return
-        canvas.setProperty("picture", (picture, stamp))
+        canvas.setProperty("picture", key)
         row = table.row_of(picture)
         size = (int(table.heights_N[row]), int(table.widths_N[row]))
 
@@ -326,7 +327,7 @@ class LookView(QWidget):
     def _draw(self) -> None:
         """Make the layers from what was answered and what is chosen, and show all that goes with them."""
         picture = self._looker.picture
-        if not self.isVisible() or picture is None or not self._session.state.table.contains(picture):
+        if not self.isVisible() or picture is None or not self._looker.is_here:
             return
         looker, choices, seen = self._looker, self._choices, self._looker.seen
         self._mask = None
@@ -422,7 +423,8 @@ class LookView(QWidget):
                 self._strip.set_picked(chosen_heads(choices, len(seen.maps_HRC)) or ("mean",))
         elif choices.shows != "picture":
             self._strip.setAccessibleName(tr("Pictures"))
-            key = (seen, looker.is_seen(), looker.patch, tuple(looker.gallery()), choices, self._n_thumbnails)
+            project, gallery = self._session.state.project, tuple(looker.gallery())
+            key = (project, seen, looker.is_seen(), looker.patch, gallery, choices, self._n_thumbnails)
             if key != self._tiles_key:
                 self._show_gallery()
                 self._tiles_key = key

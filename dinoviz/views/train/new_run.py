@@ -175,7 +175,7 @@ class NewRunPage(QWidget):
 
     def show_infos(self, infos: Sequence[RunInfo]) -> None:
         """Take over which runs there are, to start from them."""
-        if [info.number for info in infos] != [info.number for info in self._infos]:
+        if [info.folder for info in infos] != [info.folder for info in self._infos]:
             self._speeds.clear()
             self._shapes.clear()
         self._infos = tuple(infos)

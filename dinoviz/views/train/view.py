@@ -377,7 +377,8 @@ class TrainView(QWidget):
         name = tr("run {number}", number=info.number)
 
         def tell(_job: Job) -> None:
-            self._session.notify("info", tr("The map of {run} is ready.", run=name), action=(tr("Show"), "go.map"))
+            if self._session.state.project == state.project:
+                self._session.notify("info", tr("The map of {run} is ready.", run=name), action=(tr("Show"), "go.map"))
 
         steps = [
             (embed(state.project, str(info.folder)), tr("Features of {run}", run=name)),
@@ -445,10 +446,12 @@ class TrainView(QWidget):
                 opened.set_run_state(info.folder, "deleted")
 
         def done(_none: None) -> None:
-            self._logs.pop(info.number, None)
-            self._films.pop(info.number, None)
             if self._session.state.model == str(info.folder):
                 self._session.use_model("bundled")
+            if self._session.state.project != project:
+                return
+            self._logs.pop(info.number, None)
+            self._films.pop(info.number, None)
             self.look_at(NEW)
             self._session.refresh()
 
