@@ -129,9 +129,9 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="look.copy_overlay", text="Copy overlay alone", place="look", icon="copy-simple"),
     # Find.
     Action(id="find.search", text="Search for pictures", place="find", icon="magnifying-glass", words="similar"),
-    Action(id="find.duplicates", text="Copies of the same picture", place="find", icon="copy", words="duplicates twins"),
+    Action(id="find.duplicates", text="Copies of the same picture", place="find", icon="copy", words="duplicates"),
     Action(id="find.outliers", text="Outliers", place="find", icon="target", words="odd strange unusual"),
-    Action(id="find.labels", text="Doubtful labels", place="find", icon="tag", words="errors mistakes mislabelled"),
+    Action(id="find.labels", text="Doubtful labels", place="find", icon="tag", words="errors mistakes"),
     Action(id="find.typical", text="Typical pictures", place="find", icon="star", words="prototypes examples"),
     Action(id="find.use_current", text="Look for the current picture", place="find", icon="crosshair"),
     Action(id="find.choose_file", text="Choose a picture to look for…", place="find", icon="folder-open",

@@ -23,6 +23,7 @@ from dinoviz import theme
 from dinoviz.controls import Hint, IconButton, button, label
 from dinoviz.desk import Desk
 from dinoviz.jobs import Job
+from dinoviz.model_names import model_text
 from dinoviz.session import State
 from dinoviz.words import tr
 from engine.catalogue import MAP_METHODS, formats_of
@@ -55,15 +56,18 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def command(what: str, state: State, file_format: str, out: str, *, overwrite: bool, extra: str = "") -> list[str]:
+def command(
+    what: str, state: State, file_format: str, out: str, *, overwrite: bool, number: int | None = None, extra: str = ""
+) -> list[str]:
     """Return what stands after ``engine`` to take something away.
 
     Args:
         what: a name of ``KINDS``.
-        state: says which project, set, backbone and pictures are meant.
+        state: says which project, backbone and pictures are meant.
         file_format: as ``catalogue.EXPORTS`` names it.
         out: file or folder to write.
         overwrite: replace one that is there.
+        number: of the set of features.
         extra: method of the map.
     """
     kind = KINDS[what]
@@ -72,8 +76,8 @@ def command(what: str, state: State, file_format: str, out: str, *, overwrite: b
         argv.append(str(state.project))
     if kind.needs_model:
         argv += ["--model", state.model]
-    if kind.needs_set and state.set is not None:
-        argv += ["--set", str(state.set)]
+    if kind.needs_set and number is not None:
+        argv += ["--set", str(number)]
     if kind.needs_map and extra:
         argv += ["--method", extra]
     argv += ["--format", file_format, "--out", out]
@@ -111,6 +115,12 @@ class ExportDialog(QDialog):
         self._out.textChanged.connect(lambda _text: self._draw())
         self._overwrite = QCheckBox(tr("Replace what is there"))
         self._overwrite.toggled.connect(lambda _on: self._draw())
+        self._sets = QComboBox()
+        self._sets.setAccessibleName(tr("Features"))
+        for row in desk.session.state.sets:
+            self._sets.addItem(tr("Set {number}: {about}", number=row.number, about=row.about), row.number)
+        self._sets.setCurrentIndex(self._sets.findData(desk.session.state.set))
+        self._sets.currentIndexChanged.connect(lambda _i: self._draw())
         self._method = QComboBox()
         self._method.setAccessibleName(tr("Map"))
         for name, method in MAP_METHODS.items():
@@ -129,6 +139,8 @@ class ExportDialog(QDialog):
         where.addWidget(IconButton("folder-open", tr("Choose where to"), self._choose))
         form = QFormLayout()
         form.setSpacing(theme.SPACE)
+        if self._kind.needs_set:
+            form.addRow(tr("Features"), self._sets)
         if self._kind.needs_map:
             form.addRow(tr("Map"), self._method)
         form.addRow(tr("Write to"), where)
@@ -141,7 +153,7 @@ class ExportDialog(QDialog):
         column = QVBoxLayout(self)
         column.setContentsMargins(theme.SPACE_L, theme.SPACE_L, theme.SPACE_L, theme.SPACE_L)
         column.setSpacing(theme.SPACE)
-        column.addWidget(Hint(f"{tr(self._kind.about)} {self._of()}"))
+        column.addWidget(Hint(f"{tr(self._kind.about)} {self._of()}".strip()))
         column.addWidget(self._list)
         column.addLayout(form)
         column.addWidget(self._said)
@@ -152,9 +164,7 @@ class ExportDialog(QDialog):
     def _of(self) -> str:
         """Return what it is taken from, in words."""
         state = self._desk.session.state
-        if self._kind.needs_set:
-            return tr("Of: {about}.", about=state.set_row.about) if state.set_row else tr("There are no features yet.")
-        return tr("Of {model}.", model=state.model) if self._kind.needs_model else ""
+        return tr("Of {model}.", model=model_text(state.model, state.runs)) if self._kind.needs_model else ""
 
     def _format(self) -> str:
         return str(self._list.currentItem().data(Qt.ItemDataRole.UserRole))
@@ -189,6 +199,7 @@ class ExportDialog(QDialog):
             self._format(),
             self._out.text(),
             overwrite=self._overwrite.isChecked(),
+            number=self._sets.currentData(),
             extra=str(self._method.currentData()),
         )
 

@@ -1,6 +1,7 @@
 """What a search lacks, said with the one thing to do: features, the patches that parts are found by, their index."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -10,6 +11,7 @@ from dinoviz.commands import embed, index
 from dinoviz.controls import EmptyState, clear
 from dinoviz.desk import Desk
 from dinoviz.features import SetRow
+from dinoviz.jobs import Job
 from dinoviz.words import counted, size_in_words, tr
 from engine.records import read_record
 from engine.sets import SetPlan, short_name
@@ -124,16 +126,23 @@ class Missing(QWidget):
         argv += ["--patches"] if patches_at is not None else []
         argv += ["--side", str(patches_at)] if patches_at else []
         title = tr("Compute features") if patches_at is None else tr("Compute features of patches")
-        steps = [(argv, title), (index(state.project, None), tr("Index features"))]
-        self._desk.jobs.chain(steps, lambda _job: self._indexed())
+        self._start_chain(state.project, [(argv, title), (index(state.project, None), tr("Index features"))])
         self._search_again()
 
     def _index(self) -> None:
         """Make the index of the set in use."""
         state = self._session.state
         if state.project is not None and state.set is not None:
-            steps = [(index(state.project, state.set), tr("Index features"))]
-            self._desk.jobs.chain(steps, lambda _job: self._indexed())
+            self._start_chain(state.project, [(index(state.project, state.set), tr("Index features"))])
+
+    def _start_chain(self, project: Path, steps: Sequence[tuple[Sequence[str], str]]) -> None:
+        """Start jobs one after the other, and search when all are done, if their project is still open then."""
+
+        def done(_job: Job) -> None:
+            if self._session.state.project == project:
+                self._indexed()
+
+        self._desk.jobs.chain(steps, done)
 
     def _indexed(self) -> None:
         state = self._session.state

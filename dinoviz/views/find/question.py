@@ -1,6 +1,6 @@
 """What is looked for: one picture, large, on which a box can be drawn, or several as a row of small ones.
 
-It draws the question that the session remembers, and changes it by ``Session.choose``; the search is ``find_search``'s.
+It draws the question that the session remembers, and changes it by ``Session.choose``; ``search`` searches.
 """
 
 from collections.abc import Sequence
@@ -216,12 +216,14 @@ class QueryArea(QFrame):
                 raise OSError(path)
             return str(path)
 
-        self._desk.background.run(
-            "find.paste",
-            work,
-            lambda path: self.ask(Asked(pictures=(path,))),
-            lambda _problem: self._session.notify("error", tr("The copied picture could not be kept."), str(project)),
-        )
+        def take(path: str) -> None:
+            if self._session.state.project == project:
+                self.ask(Asked(pictures=(path,)))
+
+        def failed(_problem: Exception) -> None:
+            self._session.notify("error", tr("The copied picture could not be kept."), str(project))
+
+        self._desk.background.run("find.paste", work, take, failed)
 
     # What is drawn
 

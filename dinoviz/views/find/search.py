@@ -22,6 +22,7 @@ from dinoviz.asked import (
 )
 from dinoviz.controls import Line, clear, label, pixmap
 from dinoviz.desk import Desk
+from dinoviz.engine_process import Service
 from dinoviz.views.find.missing import Missing
 from dinoviz.views.find.question import QueryArea
 from dinoviz.views.find.tag_menu import TagMenu
@@ -31,6 +32,7 @@ from dinoviz.widgets.picture.cells import CellLook
 from dinoviz.widgets.picture.grid import PictureGrid
 from dinoviz.widgets.picture.tile import INSET_PX, PictureTile, TileLook
 from dinoviz.words import counted, tr
+from engine.errors import NotMade
 from engine.protocol import Refused
 from engine.questions import Describe, Hits, Part, PartHits, PartShown, Ping, ShowPart, Similar, Vectors
 
@@ -75,7 +77,7 @@ class SearchPanel(QWidget):
         """Let both services start before something is asked of them."""
         super().showEvent(event)
         if self._session.state.set is not None:
-            for service in (self._desk.vision, self._desk.search):
+            for service in self._services:
                 service.ask(Ping(), "find.wake", lambda _done: None)
 
     # Layout
@@ -222,6 +224,7 @@ class SearchPanel(QWidget):
         choices = state.choices.find
         row = state.set_row
         key = (
+            state.project,
             asked,
             None if row is None else (row.number, row.count),
             choices.most,
@@ -255,30 +258,42 @@ class SearchPanel(QWidget):
         if asked.is_part:
             first = asked.pictures[0]
             question: object = ShowPart(features=folder, picture=self._file(first), box=asked.box)
-            self._desk.vision.ask(question, "find.query", self._seen_part, self._refused)
+            self._ask(self._desk.vision, question, "find.query", lambda answer: self._seen_part(answer, asked))
         elif asked.files:
             question = Describe(features=folder, pictures=tuple(Path(file) for file in asked.files))
-            self._desk.vision.ask(question, "find.query", self._seen_vectors, self._refused)
+            self._ask(self._desk.vision, question, "find.query", lambda answer: self._seen_vectors(answer, asked))
         else:
-            self._search_like(None)
+            self._search_like(None, asked)
+
+    def _ask(self, service: Service, question: object, slot: str, then: Callable[[object], object]) -> None:
+        """Ask a service; what it says is heard only while nothing else is looked for, or looked for elsewhere."""
+        key = self._asked_key
+
+        def heard(answer: object) -> None:
+            if key == self._asked_key:
+                then(answer)
+
+        def refused(told: Refused) -> None:
+            if key == self._asked_key:
+                self._refused(told)
+
+        service.ask(question, slot, heard, refused)
 
     def _file(self, picture: Picture) -> Path:
         return self._session.state.table.file(picture) if isinstance(picture, int) else Path(picture)
 
-    def _seen_vectors(self, answer: object) -> None:
+    def _seen_vectors(self, answer: object, asked: Asked) -> None:
         assert isinstance(answer, Vectors)
-        self._search_like(Path(answer.path))
+        self._search_like(Path(answer.path), asked)
 
-    def _search_like(self, vectors: Path | None) -> None:
-        asked = self._area.asked()
+    def _search_like(self, vectors: Path | None, asked: Asked) -> None:
         question = Similar(pictures=asked.ids, vectors=vectors, how=asked.how, most=self._wanted())
-        self._desk.search.ask(question, "find.results", lambda answer: self._take(answer, asked), self._refused)
+        self._ask(self._desk.search, question, "find.results", lambda answer: self._take(answer, asked))
 
-    def _seen_part(self, answer: object) -> None:
+    def _seen_part(self, answer: object, asked: Asked) -> None:
         assert isinstance(answer, PartShown)
-        asked = self._area.asked()
         question = Part(templates=Path(answer.path), most=self._wanted())
-        self._desk.search.ask(question, "find.results", lambda answer: self._take(answer, asked), self._refused)
+        self._ask(self._desk.search, question, "find.results", lambda answer: self._take(answer, asked))
 
     def _wanted(self) -> int:
         state = self._session.state
@@ -287,8 +302,6 @@ class SearchPanel(QWidget):
 
     def _take(self, answer: object, asked: Asked) -> None:
         assert isinstance(answer, Hits | PartHits)
-        if asked != self._area.asked():
-            return
         state = self._session.state
         choices = state.choices.find
         found = found_of(
@@ -316,11 +329,26 @@ class SearchPanel(QWidget):
 
     def _refused(self, refused: Refused) -> None:
         self._show_found(Found(asked=self._area.asked()))
-        if refused.hint.startswith("Make it") and "engine index" in refused.hint:
+        if refused.problem == NotMade.__name__:
             self._missing.index(refused.message)
             self._show_missing()
             return
-        self._say("warning", tr("This cannot be searched"), " ".join(filter(None, (refused.message, refused.hint))))
+        told = " ".join(filter(None, (refused.message, refused.hint)))
+        if any(service.state == "failed" for service in self._services):
+            self._say("warning", tr("This cannot be searched"), told, tr("Try again"), self._try_again)
+        else:
+            self._say("warning", tr("This cannot be searched"), told)
+
+    @property
+    def _services(self) -> tuple[Service, ...]:
+        return self._desk.vision, self._desk.search
+
+    def _try_again(self) -> None:
+        """Search once more, with services started anew where they had failed."""
+        for service in self._services:
+            if service.state == "failed":
+                service.restart()
+        self._search_anew()
 
     # What is drawn
 

@@ -212,7 +212,7 @@ class LookExport(QWidget):
             then(self._arguments(None))
             return
         path = state.project / LISTS / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
-        table = state.table
+        table, argv = state.table, self._arguments(path)  # of now: another project may be open when it is written
 
         def work() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ class LookExport(QWidget):
         def failed(problem: Exception) -> None:
             self._desk.session.notify("error", tr("The export could not be started: {problem}", problem=problem))
 
-        self._desk.background("", work, lambda _: then(self._arguments(path)), failed)
+        self._desk.background("", work, lambda _: then(argv), failed)
 
     def _start(self) -> None:
         out = self._out()

@@ -39,11 +39,13 @@ class MapSelecting:
         self._change(neighbourhoods.shrunk, tr("Shrink"))
 
     def _change(self, change: Callable[[Path, Ids], Ids | None], text: str) -> None:
-        row, selected = self._session.state.set_row, self._session.state.selected
+        project, row, selected = self._session.state.project, self._session.state.set_row, self._session.state.selected
         if row is None:
             return
 
         def take(found: Ids | None) -> None:
+            if self._session.state.project != project:
+                return
             if found is None:
                 hint = tr("It comes with a t-SNE or UMAP map, or with Find.")
                 self._session.notify("info", tr("There is no table of neighbours yet."), hint)

@@ -83,9 +83,15 @@ class MapWork:
     def find_clusters(self, then: Callable[[], object]) -> None:
         """Find groups of pictures that are alike."""
         state = self._desk.session.state
-        if state.project is not None and state.set_row is not None and self.job is None:
-            steps = [(clusters(state.project, state.set_row.number), tr("Find clusters"))]
-            self._desk.jobs.chain(steps, lambda _job: then())
+        project, row = state.project, state.set_row
+        if project is None or row is None or self.job is not None:
+            return
+
+        def found(_job: Job) -> None:
+            if self._desk.session.state.project == project:
+                then()
+
+        self._desk.jobs.chain([(clusters(project, row.number), tr("Find clusters"))], found)
 
     def stop(self) -> None:
         """Stop what works on the map; what is done is kept."""
