@@ -78,7 +78,7 @@ class FindChoices:
 
     Args:
         part: what is in front: search, duplicates, outliers, labels or typical.
-        trail: questions asked one after the other, each as ``find_queries.step_of`` reads it.
+        trail: questions asked one after the other, each as ``asked.step_of`` reads it.
         step: the one that is shown.
         most: results wanted.
         is_among_shown: only pictures that the filter lets through.

@@ -1,6 +1,6 @@
 """What pictures can be filtered by: the values of each facet, how many pictures have them, what a query says of it.
 
-Plain functions of values, without Qt. The bar that shows them is ``filter_bar``.
+Plain functions of values, without Qt. The bar that shows them is ``window.filter_bar``.
 """
 
 from collections.abc import Callable, Mapping

@@ -6,12 +6,13 @@ Letters after a name are its axes: N pictures of the project's table · S rows o
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dinoviz.table import PictureTable
-from engine.errors import UserError
+from engine.errors import BadInput, UserError
 from engine.finding.cluster_files import METHODS, read_clusters
 from engine.project import Project
 from engine.sets import FeatureSet
@@ -62,7 +63,7 @@ def likeness_to(picture: int, set_folder: Path, table: PictureTable) -> NDArray[
 
     None where the picture itself has no vector.
     """
-    features = FeatureSet(set_folder)
+    features = _opened(set_folder)
     ids_S, is_seen_S = features.ids_N, features.is_seen_N
     place = np.flatnonzero((ids_S == picture) & is_seen_S)
     if not len(place):
@@ -79,14 +80,30 @@ def likeness_to(picture: int, set_folder: Path, table: PictureTable) -> NDArray[
 
 def clusters_at(set_folder: Path, table: PictureTable) -> NDArray[np.int32] | None:
     """Return the cluster of every picture, int32 (N,), -1 for none; None where no clusters were made."""
-    features = FeatureSet(set_folder)
+    features = _opened(set_folder)
     for method in METHODS:
         with suppress(UserError):
             return at_table(features.ids_N, read_clusters(features, method).numbers_N, table)
     return None
 
 
-def at_table(ids_S: NDArray[np.int64], values_S: NDArray, table: PictureTable) -> NDArray:
+def _opened(set_folder: Path) -> FeatureSet:
+    """Open a set of features.
+
+    Raises:
+        BadInput: it cannot be read: it was deleted by hand, or is being made.
+    """
+    try:
+        features = FeatureSet(set_folder)
+        _ = features.vectors_ND  # mapped here, so that nothing is missing later
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise BadInput(
+            f"The features in '{set_folder}' cannot be read: {problem}.", "Compute them again in Models."
+        ) from problem
+    return features
+
+
+def at_table(ids_S: NDArray[np.int64], values_S: NDArray[Any], table: PictureTable) -> NDArray[Any]:
     """Return values of a set's rows in the order of the table; NaN or -1 where the set has no such picture."""
     empty = np.nan if np.issubdtype(values_S.dtype, np.floating) else -1
     values_N = np.full(len(table), empty, values_S.dtype)

@@ -11,9 +11,14 @@ from engine.facts import models_folder
 from engine.weight_files import kept_weights
 
 
+def weights_folder() -> Path:
+    """Return the folder of fetched and imported weights."""
+    return models_folder(user_cache_dir("dinoviz"))
+
+
 def kept_models() -> tuple[str, ...]:
     """Return the names of the weights on this computer; reads the disk."""
-    return tuple(weights.name for weights in kept_weights(models_folder(user_cache_dir("dinoviz"))) if weights.is_whole)
+    return tuple(weights.name for weights in kept_weights(weights_folder()) if weights.is_whole)
 
 
 def known_models(state: State, kept: Sequence[str] = ()) -> list[tuple[str, str]]:

@@ -22,6 +22,8 @@ from dinoviz.theme import Mode
 from engine.store import write_atomically
 
 MOST_RECENT = 20
+WIDEST_PX = 16_384
+"""More than any screen has; Qt takes no number beyond 32 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +120,11 @@ def read_preferences(path: Path | None = None) -> tuple[Preferences, str]:
         kept = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Preferences(), ""
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         return Preferences(), _put_aside(path, problem)
     made = restored(Preferences, {name: value for name, value in kept.items() if name != "keys"})
-    keys = {str(name): keys for name, keys in kept.get("keys", {}).items() if isinstance(keys, str)}
+    said = kept.get("keys")
+    keys = {name: keys for name, keys in said.items() if isinstance(keys, str)} if isinstance(said, dict) else {}
     theme = made.theme if made.theme in ("system", "light", "dark") else "system"
     return replace(made, keys=keys, theme=theme), ""
 
@@ -135,7 +138,7 @@ def write_preferences(preferences: Preferences, path: Path | None = None) -> Non
     path = path or preferences_file()
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         table = {}
     table |= {name: value for name, value in asdict(preferences).items() if name != "keys"}
     table["keys"] = preferences.keys
@@ -163,7 +166,7 @@ def read_memory(path: Path | None = None) -> tuple[Memory, str]:
         kept = json.loads(path.read_bytes())
     except FileNotFoundError:
         return Memory(), ""
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         return Memory(), _put_aside(path, problem)
     if not isinstance(kept, dict):
         return Memory(), _put_aside(path, ValueError("it is no table"))
@@ -174,7 +177,7 @@ def read_memory(path: Path | None = None) -> tuple[Memory, str]:
         if isinstance(row, dict) and isinstance(row.get("folder"), str)
     )
     made = restored(Memory, {name: value for name, value in kept.items() if name != "recent"})
-    return replace(made, recent=recent), ""
+    return replace(made, recent=recent, inspector_px=min(max(made.inspector_px, 0), WIDEST_PX)), ""
 
 
 def _recent(row: dict[str, Any]) -> Recent:

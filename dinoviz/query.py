@@ -4,13 +4,14 @@ Letters after a name are its axes: N pictures of the project.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dinoviz.table import Ids, PictureTable
+from dinoviz.choices import restored
+from dinoviz.table import Ids, PictureTable, are_ids
 from engine.marks import Marks
 
 Sort = Literal["name", "date", "size", "pixels", "label", "rating", "folder", "similarity"]
@@ -57,6 +58,23 @@ class Query:
         return self != plain
 
 
+def remembered(kept: object) -> Query:
+    """Return a query from what JSON kept of it; what makes no sense is left out."""
+    made = restored(Query, kept)
+    parts: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+    words: dict[str, Any] = {
+        name: tuple(word for word in getattr(made, name) if isinstance(word, str))
+        for name in ("folders", "labels", "splits", "tags")
+    }
+    return replace(
+        made,
+        **words,
+        clusters=made.clusters if are_ids(list(made.clusters)) else (),
+        among=tuple(parts["among"]) if are_ids(parts.get("among")) else None,
+        like=parts["like"] if are_ids([parts.get("like")]) else None,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Known:
     """What a query looks at beside the table: cluster of every row, -1 for none, and its likeness to a picture."""
@@ -79,7 +97,7 @@ def answer(query: Query, table: PictureTable, marks: Marks, known: Known | None 
 
 
 def _is_meant(query: Query, table: PictureTable, marks: Marks, known: Known) -> NDArray[np.bool_]:
-    is_in_N = _are(table, np.fromiter(marks.hidden, np.int64, len(marks.hidden))) == query.is_hidden
+    is_in_N: NDArray[np.bool_] = _are(table, np.fromiter(marks.hidden, np.int64, len(marks.hidden))) == query.is_hidden
     if query.problem != "all":
         is_in_N &= (table.problem.codes_N >= 0) == (query.problem == "unreadable")
     if query.text:
@@ -112,13 +130,13 @@ def _are(table: PictureTable, ids: Ids) -> NDArray[np.bool_]:
 def ratings(table: PictureTable, marks: Marks) -> NDArray[np.int32]:
     """Return the stars of every row."""
     stars_N = np.zeros(len(table), np.int32)
-    for picture, stars in marks.ratings.items():
-        if table.contains(picture):
-            stars_N[table.row_of(picture)] = stars
+    places = table.places_of(np.fromiter(marks.ratings, np.int64, len(marks.ratings)))
+    stars = np.fromiter(marks.ratings.values(), np.int32, len(marks.ratings))
+    stars_N[places[places >= 0]] = stars[places >= 0]
     return stars_N
 
 
-_ORDERS: Mapping[str, Callable[[PictureTable], NDArray]] = {
+_ORDERS: Mapping[str, Callable[[PictureTable], NDArray[Any]]] = {
     "date": lambda table: table.mtimes_N,
     "size": lambda table: table.sizes_N,
     "pixels": lambda table: table.heights_N.astype(np.int64) * table.widths_N,
@@ -127,11 +145,14 @@ _ORDERS: Mapping[str, Callable[[PictureTable], NDArray]] = {
 }
 
 
-def _order(query: Query, table: PictureTable, marks: Marks, known: Known) -> NDArray | None:
-    """Return what to sort by, smallest first; None for the order of the table, which is that of the names."""
+def _order(query: Query, table: PictureTable, marks: Marks, known: Known) -> NDArray[Any] | None:
+    """Return what to sort by, smallest first; None for the order of the table, which is that of the names.
+
+    What is NaN comes last, in either direction.
+    """
     if query.sort == "rating":
         return ratings(table, marks)
     if query.sort == "similarity":
-        # The likest first is what everybody means; pictures without features come last.
-        return None if known.likeness_N is None else -np.nan_to_num(known.likeness_N, nan=-np.inf)
+        # The likest first is what everybody means; pictures without features come last in either direction.
+        return None if known.likeness_N is None else -known.likeness_N
     return _ORDERS[query.sort](table) if query.sort in _ORDERS else None

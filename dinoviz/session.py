@@ -7,6 +7,7 @@ made the session, see ``Run``, and of two such pieces of work for one purpose on
 Undo covers everything a person says of pictures (``engine.marks``) and selections made with a tool.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -22,8 +23,8 @@ from dinoviz.choices import Choices, restored
 from dinoviz.features import SetRow, clusters_at, likeness_to, read_sets
 from dinoviz.jobs import Job
 from dinoviz.query import Known, Query
-from dinoviz.table import Ids, PictureTable, no_ids
-from engine.errors import UserError
+from dinoviz.table import Ids, PictureTable, are_ids, no_ids
+from engine.errors import BadInput, UserError
 from engine.marks import MOST_STARS, Change, Marks, What
 from engine.project import Project
 
@@ -31,8 +32,8 @@ BUNDLED = "bundled"
 """Backbone that comes with the program."""
 MOST_UNDONE = 1000
 """Actions that can be undone."""
-MOST_REMEMBERED = 100_000
-"""Selected pictures that are remembered from one start to the next."""
+MOST_REMEMBERED = 10_000
+"""Pictures of a selection or a filter that are remembered from one start to the next: 80 kB of JSON a project."""
 MOST_JOBS = 200
 
 How = Literal["replace", "add", "subtract", "toggle"]
@@ -190,61 +191,90 @@ class Session:
         self._run = run
         self._done: list[_Done] = []
         self._undone: list[_Done] = []
+        self._opening = 0
+        """Which opening this is: what was asked during an earlier one is not answered."""
+        self._kept: Mapping[str, Any] = {}
+        """How the project was left; taken over once it is read."""
+        self._is_at_it = False
+        self._is_stale = False
+        """Something was made since the project began to be read: it is read once more."""
+        self._n_said = self._n_written = 0
+        """Changes of marks, and those of them that were written or failed."""
 
     # The project.
 
     def open(self, folder: Path, memory: Mapping[str, Any] | None = None) -> None:
         """Open a project, as it was left where ``memory`` says how; what was open is closed."""
         self.close()
-        place = "library"
-        kept = dict(memory or {})
-        if isinstance(kept.get("place"), str):
-            place = kept["place"]
+        self._kept = kept = dict(memory or {})
         self._set(
             project=folder,
             is_reading=True,
-            place=place,
-            query=restored(Query, kept.get("query")),
+            place=kept["place"] if isinstance(kept.get("place"), str) else "library",
+            query=queries.remembered(kept.get("query")),
             choices=restored(Choices, kept.get("choices")),
             model=kept["model"] if isinstance(kept.get("model"), str) else BUNDLED,
             set=kept["set"] if isinstance(kept.get("set"), int) else None,
         )
-        self._read(lambda: self._select_again(kept))
+        self._read()
 
     def close(self) -> None:
         """Close the project."""
+        self._opening += 1
+        self._kept = {}
+        self._is_at_it = self._is_stale = False
         self._done.clear()
         self._undone.clear()
         empty = State(jobs=self.state.jobs)
         self._set(**{part.name: getattr(empty, part.name) for part in fields(State)})
 
     def refresh(self) -> None:
-        """Read the project again: something was made."""
-        if self.state.project is not None:
-            self._read(lambda: None)
+        """Read the project again: something was made.
 
-    def _read(self, then: Callable[[], object]) -> None:
-        folder = self.state.project
+        A reading that goes on is never given up for it: a scan tells of new pictures faster than many can be read.
+        """
+        if self._is_at_it:
+            self._is_stale = True
+        elif self.state.project is not None:
+            self._read()
+
+    def _read(self) -> None:
+        folder, opening, n_said, marks = self.state.project, self._opening, self._n_said, self.state.marks
         assert folder is not None
+        is_all_written = self._n_written == n_said
+        self._is_at_it, self._is_stale = True, False
 
         def take(read: _Reading) -> None:
-            if self.state.project == folder:
-                self._take(read)
-                then()
+            if opening != self._opening:
+                return
+            self._is_at_it = False
+            # What was said meanwhile is not in what was read.
+            self._take(read, has_marks=is_all_written and n_said == self._n_said)
+            if self._is_stale and opening == self._opening:
+                self._read()
 
-        self._run("project", lambda: _read_project(folder), take, self._cannot_open)
+        def failed(problem: Exception) -> None:
+            if opening == self._opening:
+                self._is_at_it = False
+                self._cannot_open(problem)
+
+        self._run("project", lambda: _read_project(folder, marks), take, failed)
 
     def _cannot_open(self, problem: Exception) -> None:
+        if self.state.is_reading:
+            self.close()
         if not isinstance(problem, UserError):
             raise problem
         self.notify("error", problem.message, problem.hint)
-        if not len(self.state.table):
-            self.close()
 
-    def _take(self, read: _Reading) -> None:
+    def _take(self, read: _Reading, *, has_marks: bool) -> None:
+        """Take over what was read; ``has_marks``: all that was said in this window is in it."""
+        if self.state.is_reading and not has_marks:
+            self._read_marks()
+        if not self.state.is_reading and has_marks and read.marks is not self.state.marks:
+            self._say_others_were_here()
         state = self.state
-        # Only this window writes marks: after the first reading its own are the newest, written or not.
-        marks = read.marks if state.is_reading else state.marks
+        marks = read.marks if state.is_reading or has_marks else state.marks
         numbers = [row.number for row in read.sets]
         current = state.current if state.current is not None and read.table.contains(state.current) else None
         self._set(
@@ -259,22 +289,37 @@ class Session:
             selected=np.sort(read.table.known(state.selected)),
         )
         self._ask()
+        self._select_again()
 
-    def _select_again(self, kept: Mapping[str, Any]) -> None:
+    def _select_again(self) -> None:
+        kept, self._kept = self._kept, {}
         current, selected = kept.get("current"), kept.get("selected")
-        if isinstance(current, int) and self.state.table.contains(current):
-            self._set(current=current)
-        if isinstance(selected, list) and all(isinstance(picture, int) for picture in selected):
+        if isinstance(current, int):
+            self.set_current(current)
+        if are_ids(selected):
             self._set(selected=np.unique(self.state.table.known(np.array(selected, np.int64))))
+
+    def _say_others_were_here(self) -> None:
+        """Forget what could be undone, as that would undo what another window said since."""
+        if self._done or self._undone:
+            self._forget_actions()
+            self.notify(
+                "info",
+                "What is said of these pictures was changed in another window, and is shown as it is now.",
+                "What was done before that cannot be undone any more.",
+            )
 
     def memory(self) -> dict[str, Any]:
         """Return what JSON can keep of the state, for ``open``."""
         state = self.state
+        query = {part.name: getattr(state.query, part.name) for part in fields(Query)}  # asdict copies every id
+        if state.query.among is not None and len(state.query.among) > MOST_REMEMBERED:
+            query["among"] = None
         return {
             "place": state.place,
-            "query": asdict(state.query),
+            "query": query,
             "current": state.current,
-            "selected": state.selected[:MOST_REMEMBERED].tolist(),
+            "selected": state.selected.tolist() if len(state.selected) <= MOST_REMEMBERED else [],
             "model": state.model,
             "set": state.set,
             "choices": asdict(state.choices),
@@ -293,13 +338,24 @@ class Session:
             self._ask()
 
     def _ask(self) -> None:
-        """Answer the query again, elsewhere."""
-        state = self.state
+        """Answer the query again, elsewhere; without the features where these cannot be read."""
+        state, opening = self.state, self._opening
 
-        def work() -> Ids:
-            return queries.answer(state.query, state.table, state.marks, known_of(state))
+        def work() -> tuple[Ids, UserError | None]:
+            try:
+                known, problem = known_of(state), None
+            except UserError as raised:
+                known, problem = Known(), raised
+            return queries.answer(state.query, state.table, state.marks, known), problem
 
-        self._run("query", work, lambda shown: self._set(shown=shown))
+        def then(answer: tuple[Ids, UserError | None]) -> None:
+            shown, problem = answer
+            if opening == self._opening:
+                self._set(shown=shown)
+                if problem:
+                    self.notify("error", problem.message, problem.hint)
+
+        self._run("query", work, then)
 
     def set_current(self, picture: int | None) -> None:
         """Look at a picture."""
@@ -313,7 +369,7 @@ class Session:
         shown = self.state.shown
         if not len(shown):
             return
-        place = np.flatnonzero(shown == self.state.current) if self.state.current is not None else []
+        place = np.flatnonzero(shown == self.state.current) if self.state.current is not None else no_ids()
         to = int(place[0]) + by if len(place) else (0 if by > 0 else len(shown) - 1)
         self.set_current(int(shown[min(max(to, 0), len(shown) - 1)]))
 
@@ -338,6 +394,10 @@ class Session:
         moved = {name for name, value in views.items() if getattr(self.state.choices, name) != value}
         if moved:
             self._set(choices=replace(self.state.choices, **views), also=[f"choices.{name}" for name in moved])
+
+    def set_choices(self, view: str, /, **changes: Any) -> None:
+        """Set some of what a view remembers: ``set_choices("map", by="label")``."""
+        self.choose(**{view: replace(getattr(self.state.choices, view), **changes)})
 
     # Selecting.
 
@@ -372,29 +432,30 @@ class Session:
     def rate(self, ids: Sequence[int] | Ids, stars: int) -> None:
         """Give pictures 1 to 5 stars, or none."""
         stars = min(max(stars, 0), MOST_STARS)
-        self._say("rating", {int(i): stars or None for i in ids}, f"{stars} stars" if stars else "no stars")
+        self._say("rating", dict.fromkeys(_listed(ids), stars or None), f"{stars} stars" if stars else "no stars")
 
     def label(self, ids: Sequence[int] | Ids, label: str | None) -> None:
         """Correct the label of pictures; None goes back to that of their folder."""
         said = label.strip() if label is not None else None
-        self._say("label", {int(i): said or None for i in ids}, f"label '{said}'" if said else "label of the folder")
+        text = f"label '{said}'" if said else "label of the folder"
+        self._say("label", dict.fromkeys(_listed(ids), said or None), text)
 
     def tag(self, ids: Sequence[int] | Ids, tag: str) -> None:
         """Tag pictures."""
         if tag.strip():
-            self._say("tag", {(tag.strip(), int(i)): True for i in ids}, f"tag '{tag.strip()}'")
+            self._say("tag", {(tag.strip(), i): True for i in _listed(ids)}, f"tag '{tag.strip()}'")
 
     def untag(self, ids: Sequence[int] | Ids, tag: str) -> None:
         """Take a tag off pictures."""
-        self._say("tag", {(tag, int(i)): None for i in ids}, f"take off tag '{tag}'")
+        self._say("tag", {(tag, i): None for i in _listed(ids)}, f"take off tag '{tag}'")
 
     def hide(self, ids: Sequence[int] | Ids) -> None:
         """Leave pictures out of the project; their files stay."""
-        self._say("hidden", {int(i): True for i in ids}, "leave out")
+        self._say("hidden", dict.fromkeys(_listed(ids), True), "leave out")
 
     def restore(self, ids: Sequence[int] | Ids) -> None:
         """Take pictures that were left out back in."""
-        self._say("hidden", {int(i): None for i in ids}, "take back in")
+        self._say("hidden", dict.fromkeys(_listed(ids)), "take back in")
 
     def save_selection(self, name: str) -> None:
         """Keep what is selected under a name."""
@@ -419,25 +480,55 @@ class Session:
 
     def _write(self, change: Change) -> None:
         """Take a change over at once and write it elsewhere; where that fails, go back to what is written."""
-        folder = self.state.project
+        folder, opening = self.state.project, self._opening
         if folder is None:
             return
+        self._n_said += 1
         self._take_over(change)
 
         def work() -> None:
             with Project.at(folder) as project:
                 project.write_marks(change)
 
+        def then(_none: object) -> None:
+            self._n_written += 1
+
+        def failed(problem: Exception) -> None:
+            self._n_written += 1
+            if not isinstance(problem, UserError):
+                raise problem
+            self.notify("error", problem.message, problem.hint)
+            if opening == self._opening:
+                self._forget_actions()
+                self._read_marks()
+
+        self._run("", work, then, failed)
+
+    def _read_marks(self) -> None:
+        """Go back to what is written, once all that was said is."""
+        folder, opening, n_said = self.state.project, self._opening, self._n_said
+        assert folder is not None
+
+        def work() -> Marks:
+            with Project.at(folder) as project:
+                return project.marks()
+
+        def then(marks: Marks) -> None:
+            if opening != self._opening:
+                return
+            if n_said != self._n_said:
+                self._read_marks()
+                return
+            labels = {**dict.fromkeys(self.state.marks.labels), **marks.labels}
+            self._set(marks=marks, table=self.state.table.with_labels(labels))
+            self._ask()
+
         def failed(problem: Exception) -> None:
             if not isinstance(problem, UserError):
                 raise problem
-            self._done = [done for done in self._done if done.change is not change]
-            self._undone.clear()
-            self._say_what_can_be_undone()
-            self._take_over(change.inverse)
-            self.notify("error", problem.message, problem.hint)
+            self.notify("error", problem.message, "What is shown here may not be what is kept.")
 
-        self._run("", work, lambda _none: None, failed)
+        self._run("", work, then, failed)  # in the order of what is written
 
     def _take_over(self, change: Change) -> None:
         self._set(marks=self.state.marks.after(change), **self._with_labels(change))
@@ -449,6 +540,11 @@ class Session:
 
     def _remember(self, done: _Done) -> None:
         self._done = [*self._done, done][-MOST_UNDONE:]
+        self._undone.clear()
+        self._say_what_can_be_undone()
+
+    def _forget_actions(self) -> None:
+        self._done.clear()
         self._undone.clear()
         self._say_what_can_be_undone()
 
@@ -506,6 +602,12 @@ class Session:
         self.changed.emit(frozenset([*real, *also]))
 
 
+def _listed(ids: Sequence[int] | Ids) -> list[int]:
+    """Return ids as plain numbers: of a million much faster than one by one."""
+    listed: list[int] = np.asarray(ids, np.int64).tolist()
+    return listed
+
+
 def _is_same(old: object, new: object) -> bool:
     if old is new:
         return True
@@ -514,7 +616,23 @@ def _is_same(old: object, new: object) -> bool:
     return bool(old == new)
 
 
-def _read_project(folder: Path) -> _Reading:
+def _read_project(folder: Path, marks: Marks) -> _Reading:
+    """Read a project; ``marks`` are kept where they are what is read, so that nothing moves for nothing.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        read = _reading_of(folder)
+    except sqlite3.Error as problem:
+        raise BadInput(
+            f"The project in '{folder}' is damaged: {problem}.",
+            "Put a copy of it back, or move it away and open the folder of its pictures again.",
+        ) from problem
+    return replace(read, marks=marks) if read.marks.says_the_same(marks) else read
+
+
+def _reading_of(folder: Path) -> _Reading:
     with Project.at(folder) as project:
         runs = tuple(
             RunRow(number=number, folder=project.run_folder(number), started=started, state=state, about=about)

@@ -4,6 +4,7 @@ Letters after a name are its axes: N pictures of the project, in the order of th
 """
 
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,8 +22,12 @@ NONE = -1
 
 READ_AT_ONCE = 1000
 """Rows that are made columns of at once: some ms."""
+MOST_ASCII = 127
 SEARCHED_AT_ONCE = 20_000
 """Paths that are searched for a text at once: 1 ms."""
+
+MOST_ID = 2**63 - 1
+"""Largest id that SQLite gives."""
 
 Ids = NDArray[np.int64]
 Codes = NDArray[np.int32]
@@ -31,6 +36,16 @@ Codes = NDArray[np.int32]
 def no_ids() -> Ids:
     """Return no pictures."""
     return np.zeros(0, np.int64)
+
+
+def are_ids(kept: object) -> bool:
+    """Tell whether something that JSON kept is a list of whole numbers that ids can have."""
+    return isinstance(kept, list) and all(type(one) is int and 0 <= one <= MOST_ID for one in kept)
+
+
+def _folded(text: str) -> str:
+    """Return a text so that upper and lower case, and letters with marks as one sign or as two, are the same."""
+    return unicodedata.normalize("NFC", text).lower()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,11 +255,11 @@ class PictureTable:
         code = {word: i for i, word in enumerate(words)}
         moved = np.array([*(code[word] for word in self.label.words), NONE], np.int32)
         codes_N = moved[self.label.codes_N]
-        for picture, word in labels.items():
-            if self.contains(picture):
-                row = self.row_of(picture)
-                said = self.folder_label.word(row) if word is None else word
-                codes_N[row] = NONE if said is None else code[said]
+        places = self.places_of(np.fromiter(labels, np.int64, len(labels)))
+        codes = np.fromiter((NONE if word is None else code[word] for word in labels.values()), np.int32, len(labels))
+        rows, codes = places[places >= 0], codes[places >= 0]
+        moved = np.array([*(code[word] for word in self.folder_label.words), NONE], np.int32)
+        codes_N[rows] = np.where(codes == NONE, moved[self.folder_label.codes_N[rows]], codes)
         return replace(self, label=Words(codes_N, tuple(words)))
 
     def is_named(self, text: str) -> NDArray[np.bool_]:
@@ -252,10 +267,22 @@ class PictureTable:
 
         In blocks, as Python lets no other thread run while it searches one text.
         """
+        if len(self) and not text.isascii():
+            return self._is_named_beyond_ascii(text)
         wanted = os.fsencode(text).lower()
         is_named_N = np.zeros(len(self), np.bool_)
         for first in range(0, len(self), SEARCHED_AT_ONCE):
             is_named_N[first : first + SEARCHED_AT_ONCE] = self._are_named(wanted, first)
+        return is_named_N
+
+    def _is_named_beyond_ascii(self, text: str) -> NDArray[np.bool_]:
+        """Return the same for a text that bytes cannot find in upper and lower case: only other names can have it."""
+        wanted = _folded(text)
+        is_named_N = np.zeros(len(self), np.bool_)
+        most_N = np.maximum.reduceat(np.frombuffer(self.names, np.uint8), self.starts_N[:-1])
+        for row in np.flatnonzero(most_N > MOST_ASCII).tolist():
+            path = self.names[self.starts_N[row] : self.starts_N[row + 1]]
+            is_named_N[row] = wanted in _folded(os.fsdecode(path))
         return is_named_N
 
     def _are_named(self, wanted: bytes, first: int) -> NDArray[np.bool_]:

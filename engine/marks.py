@@ -99,7 +99,9 @@ class Marks:
     def change(self, what: What, after: Mapping[Key, Said]) -> Change:
         """Return the change that makes all of ``after`` true; without what is so already."""
         before = self._said_of(what, after)
-        moved = [key for key in after if after[key] != before[key]]
+        moved = [key for key, said in after.items() if said != before[key]]
+        if len(moved) == len(after):
+            return Change(what=what, before=before, after=after)
         return Change(what=what, before={key: before[key] for key in moved}, after={key: after[key] for key in moved})
 
     def after(self, change: Change) -> "Marks":
@@ -130,7 +132,9 @@ def _updated(old: Mapping, after: Mapping[Key, Said]) -> dict:
 
 def _with(old: frozenset[int], moved: Iterable[tuple[Key, Said]]) -> frozenset[int]:
     moved = list(moved)
-    return (old | {key for key, is_in in moved if is_in}) - {key for key, is_in in moved if not is_in}  # type: ignore[operator]
+    gone = {key for key, is_in in moved if not is_in}
+    new = old.union(key for key, is_in in moved if is_in)  # type: ignore[arg-type]
+    return new - gone if gone else new  # a copy of a million takes as long as all the rest
 
 
 def _retagged(old: Mapping[str, frozenset[int]], after: Mapping[Key, Said]) -> dict[str, frozenset[int]]:

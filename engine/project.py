@@ -425,8 +425,8 @@ def _connected(catalogue: Path) -> sqlite3.Connection:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as problem:
             database.close()
-            is_refused = (problem.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-            if way == ways[-1] or not is_refused or not catalogue.is_file():
+            is_refused = _code(problem) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+            if way == ways[-1] or not is_refused or not catalogue.is_file() or _is_full(catalogue.parent):
                 raise
         else:
             return database
@@ -449,8 +449,8 @@ def _picture(row: Sequence[Any]) -> Picture:
 
 
 def _in_words(problem: sqlite3.Error, folder: Path, what: str) -> UserError:
-    """Return what SQLite's complaint means to a person; its primary code is in the lowest byte."""
-    match getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF:
+    """Return what SQLite's complaint means to a person."""
+    match _code(problem):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return Busy(f"Another process is writing the project in '{folder}'.", "Wait for it to end.")
         case sqlite3.SQLITE_FULL:
@@ -458,6 +458,12 @@ def _in_words(problem: sqlite3.Error, folder: Path, what: str) -> UserError:
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN if _is_full(folder):  # it needs files of its own to read
             return DiskFull(f"No room left to open the project in '{folder}'.", "Free some space and try again.")
     return BadInput(f"The project in '{folder}' cannot be {what}: {problem}.", "Choose another place with --project.")
+
+
+def _code(problem: sqlite3.Error) -> int:
+    """Return SQLite's primary code, which is in the lowest byte."""
+    code: int = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
 
 
 def _is_full(folder: Path) -> bool:

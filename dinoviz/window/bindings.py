@@ -12,6 +12,7 @@ from dinoviz.actions import Actions
 from dinoviz.asked import Asked, asking
 from dinoviz.jobs import Job
 from dinoviz.revealing import reveal
+from dinoviz.widgets.picture.overlays import image_of_rgb
 from dinoviz.window.cheat_sheet import CheatSheet
 from dinoviz.window.command_palette import CommandPalette
 from dinoviz.window.export_dialog import KINDS, ExportDialog
@@ -163,9 +164,7 @@ def copy_image(window: "Window") -> None:
     def work() -> QImage:
         from engine.images import open_rgb
 
-        pixels = np.ascontiguousarray(open_rgb(file))
-        rows, cols = pixels.shape[:2]
-        return QImage(pixels.data, cols, rows, 3 * cols, QImage.Format.Format_RGB888).copy()
+        return image_of_rgb(open_rgb(file))
 
     def then(image: QImage) -> None:
         both = QMimeData()

@@ -1,6 +1,7 @@
 """Opening: a folder of pictures, a project, the sample, or whatever was dropped on the window."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from dinoviz.drops import Intent
 from dinoviz.jobs import Job
 from dinoviz.preferences import Memory, Preferences
 from dinoviz.words import counted, tr
-from engine.errors import UserError
-from engine.project import SUFFIX, Project, default_folder
+from engine.errors import BadInput, UserError
+from engine.project import SUFFIX, Project, default_folder, is_project
+
+HAS_EFFECTIVE_IDS = os.access in os.supports_effective_ids
 
 
 class Opening:
@@ -27,12 +30,19 @@ class Opening:
         window: parent of file dialogs.
         memory: returns how projects were left.
         preferences: returns what the person prefers.
+        remember: keeps how the project that is open is left, before another is opened.
     """
 
     def __init__(
-        self, desk: Desk, window: QWidget, memory: Callable[[], Memory], preferences: Callable[[], Preferences]
+        self,
+        desk: Desk,
+        window: QWidget,
+        memory: Callable[[], Memory],
+        preferences: Callable[[], Preferences],
+        remember: Callable[[], object],
     ) -> None:
         self._desk, self._window, self._memory, self._preferences = desk, window, memory, preferences
+        self._remember = remember
 
     def choose_folder(self) -> None:
         """Let the person choose a folder of pictures."""
@@ -52,6 +62,7 @@ class Opening:
 
     def open(self, path: Path) -> None:
         """Open a project, or make one for a folder of pictures and look what is in it."""
+        path = path.absolute()  # it is remembered, and named to processes that may run elsewhere
         if path.suffix == SUFFIX:
             self._open_project(path)
             if self._preferences().watches_folder:
@@ -91,10 +102,12 @@ class Opening:
 
     def _import(self, paths: Sequence[Path]) -> None:
         session = self._desk.session
-        session.choose(models=replace(session.state.choices.models, offered=str(paths[0])))
+        session.set_choices("models", offered=str(paths[0]))
         session.go("models")
 
     def _open_project(self, folder: Path) -> None:
+        if self._desk.session.state.project is not None:
+            self._remember()
         self._desk.session.open(folder, self._memory().of(folder))
 
     def _open_and_scan(self, made: tuple[Path, bool]) -> None:
@@ -134,12 +147,20 @@ def _project_for(pictures: Path) -> tuple[Path, bool]:
     """Make the project of a folder of pictures, or find it; return it, and whether it lies elsewhere than beside it.
 
     Raises:
-        UserError: there is no such folder, or nothing can be written anywhere.
+        UserError: there is no such folder, its project cannot be opened, or nothing can be written anywhere.
     """
+    if not pictures.is_dir():
+        raise BadInput(f"There is no folder '{pictures}'.", "Open a folder of pictures, or a project.")
     folder = default_folder(pictures)
     try:
         Project.at(folder, pictures=pictures).close()
-    except UserError:
+    except UserError as problem:
+        # A project that cannot be opened is not made a second time elsewhere: it would be empty.
+        if is_project(folder) or os.access(folder.parent, os.W_OK, effective_ids=HAS_EFFECTIVE_IDS):
+            if isinstance(problem, BadInput):  # which tells those who type commands what to do
+                hint = tr("Move '{name}' away and open the folder again to begin anew.", name=folder.name)
+                raise BadInput(problem.message, hint) from problem
+            raise
         digest = hashlib.sha256(str(pictures.resolve()).encode(errors="surrogateescape")).hexdigest()[:8]
         folder = Path(user_data_dir("dinoviz")) / "projects" / f"{pictures.name}-{digest}{SUFFIX}"
         Project.at(folder, pictures=pictures).close()

@@ -249,7 +249,7 @@ class Window(QMainWindow):
         from dinoviz.window.filter_bar import FilterBar
         from dinoviz.window.opening import Opening
 
-        self.opening = Opening(self.desk, self, lambda: self.memory, lambda: self.preferences)
+        self.opening = Opening(self.desk, self, lambda: self.memory, lambda: self.preferences, self.remember)
         bind_window_actions(self)
         self.setMenuBar(menu_bar(self.desk.actions, self))
         self.filter_bar = FilterBar(self.desk)
@@ -359,7 +359,9 @@ class Window(QMainWindow):
 
     def _share_gpu(self) -> None:
         """While a job works the vision service answers from the CPU: one of them holds the GPU at a time."""
-        is_working = any(job.state == "running" and job.argv[0] not in SCANS for job in self.desk.session.state.jobs)
+        is_working = any(
+            job.state in ("running", "stopping") and job.argv[0] not in SCANS for job in self.desk.session.state.jobs
+        )
         if is_working != self._is_gpu_lent and self.desk.vision.state == "ready":
             from engine.questions import Reclaim, Release  # not before the window is painted
 
@@ -425,7 +427,7 @@ class Window(QMainWindow):
 
     # Ending.
 
-    def _tell_end(self, job: object) -> None:
+    def _tell_end(self, job: Job) -> None:
         from dinoviz.window.bindings import tell_end
 
         tell_end(self, job)

@@ -67,7 +67,7 @@ def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
     project.record(replace(picture, problem=GONE) for picture in gone)
     checked = {found.path for found in new}
     unread = [(known[found.path], found) for found in findings.pictures if found.path not in checked]
-    project.record(_kept(row, found) for row, found in unread if _is_back(row, found) or _is_relabelled(row, found))
+    project.record(_kept(row, found) for row, found in unread if row.problem == GONE or _is_relabelled(row, found))
     return Scan(
         pictures=[picture for picture in project.pictures() if picture.path in kept],
         passed_over=findings.passed_over,
@@ -96,19 +96,10 @@ def _is_new(found: Found, known: Picture | None) -> bool:
     return (
         known is None
         or known.hash is None  # only listed so far
-        or not _is_as_it_was(found, known)
-        # which may have passed: a slow disk, a missing extra, a permission
+        # which may have passed: a slow disk, a missing extra, a permission; a disk may be connected again as it was
         or known.problem not in (None, GONE)
+        or (known.size_bytes, known.mtime_ns) != (found.size_bytes, found.mtime_ns)
     )
-
-
-def _is_as_it_was(found: Found, known: Picture) -> bool:
-    return (known.size_bytes, known.mtime_ns) == (found.size_bytes, found.mtime_ns)
-
-
-def _is_back(known: Picture, found: Found) -> bool:
-    """Tell whether a picture was gone, was read before that, and is the same file: a disk that is connected again."""
-    return known.problem == GONE and known.hash is not None and _is_as_it_was(found, known)
 
 
 def _is_relabelled(known: Picture, found: Found) -> bool:

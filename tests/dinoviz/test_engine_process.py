@@ -1,19 +1,23 @@
 import os
 import signal
+import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import psutil
 import pytest
+from PySide6.QtCore import QCoreApplication, QEvent
 from pytestqt.qtbot import QtBot
 
 from dinoviz.background import Background
-from dinoviz.engine_process import Jobs, Service
+from dinoviz.engine_process import Jobs, Service, last_lines
 from dinoviz.jobs import Job
 from dinoviz.session import Session
 from engine.protocol import Noticed, Refused
 from engine.questions import Attention, Done, Forget, Maps, Ping
 from tests.dinoviz.projects import scanned
+from tests.dinoviz.windows import stand_in
 from tests.makers import write_photos
 
 ENDS_WITHIN_MS = 60_000
@@ -37,6 +41,8 @@ def jobs(session: Session) -> Jobs:
     made = Jobs(session)
     yield made
     made.close()
+    made.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)  # here, not in the thread that collects it
 
 
 def test_a_job_of_the_window_is_the_command_of_the_engine(
@@ -202,3 +208,96 @@ def test_notices_of_a_job_are_kept(qtbot: QtBot, session: Session, jobs: Jobs, t
     job = ended(qtbot, session, number)
     assert job.state == "done", job.error
     assert any(isinstance(told, Noticed) and "Plan for" in told.text for told in job.notices)
+
+
+def test_a_job_whose_log_cannot_be_written_works_and_the_next_one_follows(
+    qtbot: QtBot, session: Session, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").write_text("a file in the place of the folder")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    write_photos(tmp_path / "photos", 2)
+    argv = ["scan", str(tmp_path / "photos")]
+    first = jobs.start(["index", str(tmp_path / "no")], "First")
+    second = jobs.start(["index", str(tmp_path / "no")], "Second")
+    assert ended(qtbot, session, jobs.start(argv, "Scan")).state == "done"
+    assert ended(qtbot, session, first).error
+    assert ended(qtbot, session, second).error
+
+
+def test_an_engine_that_cannot_be_started_fails_in_words_and_the_next_job_follows(
+    qtbot: QtBot, session: Session, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    numbers = [jobs.start(["embed", "x"], "Embed") for _ in range(2)]
+    assert [ended(qtbot, session, number).state for number in numbers] == ["failed", "failed"]
+    service = Service("vision", list)
+    refused: list[Refused] = []
+    service.ask(Ping(), "ping", lambda _answer: None, refused.append)
+    qtbot.waitUntil(lambda: bool(refused), timeout=ENDS_WITHIN_MS)
+    assert service.state == "failed"
+
+
+def test_a_service_that_cannot_start_is_started_again_with_other_arguments(qtbot: QtBot, tmp_path: Path) -> None:
+    arguments = ["--model", str(tmp_path / "nothing.pth")]
+    service = Service("vision", lambda: arguments)
+    refused: list[Refused] = []
+    service.ask(Ping(), "ping", lambda _answer: None, refused.append)
+    qtbot.waitUntil(lambda: bool(refused), timeout=ENDS_WITHIN_MS)
+    arguments = ["--model", "bundled"]
+    answers: list[object] = []
+    service.ask(Ping(), "ping", answers.append)
+    qtbot.waitUntil(lambda: bool(answers), timeout=ENDS_WITHIN_MS)
+    assert service.state == "ready"
+    service.close()
+
+
+def test_a_service_that_was_closed_does_not_start_again(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    service = Service("vision", lambda: [str(tmp_path / "told")])
+    service.ask(Ping(), "ping", lambda _answer: None)
+    service.close()
+    refused: list[Refused] = []
+    service.ask(Ping(), "ping", lambda _answer: None, refused.append)
+    assert refused
+    assert service._process is None
+
+
+def test_nothing_of_the_queue_begins_while_the_window_closes(
+    session: Session, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    then: list[Job] = []
+    numbers = [jobs.start(["train", str(tmp_path / name)], name, then.append) for name in ("first", "second")]
+    jobs.close()
+    assert [jobs.job(number).state for number in numbers][1] == "stopped"
+    assert [(tmp_path / name).exists() for name in ("first", "second")] == [True, False]
+    assert not jobs._processes
+    assert then == []
+
+
+def test_every_job_is_asked_to_stop_before_one_that_does_not_answer_is_waited_for(
+    session: Session, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    deaf = jobs.start(["deaf"], "Does not answer")
+    jobs.start(["scan", str(tmp_path / "told")], "Scan")
+    begun = time.monotonic()
+    jobs.close(1500)
+    assert time.monotonic() - begun < 4.0
+    assert "stop" in (tmp_path / "told").read_text()
+    assert jobs.job(deaf).is_over
+
+
+def test_of_a_long_log_only_the_end_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with log.open("wb") as file:
+        file.truncate(100 << 20)
+        file.seek(0, os.SEEK_END)
+        file.write("\none\ntwo ü\n".encode())
+    tracemalloc.start()
+    assert last_lines(log, 2) == "one\ntwo ü"
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert last_lines(tmp_path / "nothing") == ""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +18,16 @@ from PySide6.QtWidgets import QLabel, QPushButton, QWidget
 from dinoviz.asked import Asked, Found
 from dinoviz.choices import FindChoices
 from dinoviz.desk import Desk
+from dinoviz.engine_process import MOST_CRASHES
+from dinoviz.jobs import Job
 from dinoviz.query import Query
 from dinoviz.session import State
+from dinoviz.views.find.missing import Missing
 from dinoviz.views.find.view import FindView
 from engine.finding.parts import make_part_index
 from engine.project import Project
+from engine.protocol import Refused
+from engine.questions import Describe, Similar, Vectors
 from engine.terminal import run
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned
@@ -112,6 +118,19 @@ class Finder:
         self.until(lambda: any(b.text() == text and b.isVisible() for b in self.view.findChildren(QPushButton)))
         return next(b for b in self.view.findChildren(QPushButton) if b.text() == text and b.isVisible())
 
+    @contextmanager
+    def elsewhere(self, folder: Path) -> Iterator[None]:
+        """Another project of two pictures is open; then the one before again."""
+        kept = self.state.project
+        self.session.open(folder)
+        self.until(lambda: len(self.state.table) == 2)
+        try:
+            yield
+        finally:
+            self.session.open(kept)
+            self.session.go("find")
+            self.until(lambda: len(self.state.shown) > 2)
+
     def undo_all(self) -> None:
         while self.state.undo_text:
             self.session.undo()
@@ -187,6 +206,68 @@ def test_a_set_without_patches_says_so_and_offers_the_other(finder):
     here.button("Use set 1").click()
     here.until(lambda: len(here.search.found.boxes) > 0)
     assert here.state.set == 1
+
+
+def test_an_answer_to_an_older_question_does_not_become_one_to_the_newer(finder, monkeypatch):
+    here = finder.show("search", 2)
+    asked = []
+    for service in (here.desk.vision, here.desk.search):
+        monkeypatch.setattr(service, "ask", lambda question, slot, then, _refused=None: asked.append((question, then)))
+    here.search._area.ask(Asked(pictures=(str(here.state.table.file(here.named("shoe.jpg"))),)))
+    here.until(lambda: [type(question) for question, _ in asked] == [Describe])
+    here.search._area.ask(Asked(pictures=(here.named("again.jpg"),)))
+    here.until(lambda: [type(question) for question, _ in asked] == [Describe, Similar])
+    _question, then = asked[0]
+    then(Vectors(path="vectors.npy"))
+    assert len(asked) == 2
+    assert asked[1][0].vectors is None
+
+
+def test_a_service_that_failed_is_started_again_by_a_button(finder, monkeypatch):
+    here = finder.show("search", 2)
+    service = here.desk.search
+    with monkeypatch.context() as failing:
+        failing.setattr(service, "state", "failed")
+        failing.setattr(service, "ask", lambda *asked: asked[-1](Refused(id=None, message="It ended.")))
+        here.search._area.ask(Asked(pictures=(here.named("again.jpg"),)))
+        again = here.button("Try again")
+    service.state = "failed"
+    service._crashes = MOST_CRASHES
+    again.click()
+    here.until(lambda: len(here.search.found.ids) > 0)
+
+
+def test_features_without_an_index_are_told_by_what_kind_of_refusal_it_is(finder):
+    here = finder.show("search", 2)
+    here.search._refused(Refused(id=1, message="Kein Index.", hint="…", problem="NotMade"))
+    here.button("Make the index")
+
+
+def test_lists_of_a_project_that_was_closed_are_put_away(finder, tmp_path):
+    here = finder.show("duplicates", 2)
+    here.until(lambda: len(here.view._work["labels"].work) > 0)
+    with here.elsewhere(scanned(tmp_path, 2)):
+        here.session.choose(find=FindChoices(part="duplicates"))
+        here.until(here.view._empty.isVisible)
+        assert [len(panel.work) for panel in here.view._work.values()] == [0, 0, 0]
+        assert not here.view._typical._rows
+    here.session.use_set(2)
+    here.until(lambda: len(here.panel.work) > 0)
+
+
+def test_what_was_begun_in_a_project_that_was_closed_changes_nothing_in_the_next(finder, tmp_path, monkeypatch):
+    here = finder.show("search", 2)
+    chained = []
+    monkeypatch.setattr(type(here.desk.jobs), "chain", lambda _self, steps, then: chained.append(then))
+    searched = []
+    missing = Missing(here.desk, lambda: searched.append(True), lambda: True)
+    missing._index()
+    here.search._area._take_image(QImage(32, 32, QImage.Format.Format_RGB32))
+    with here.elsewhere(scanned(tmp_path, 2)):
+        chained[0](Job(id=1, title="Index", argv=("index",), state="done"))
+        here.qtbot.wait(100)
+        assert not searched
+        assert not here.state.choices.find.trail
 
 
 def test_why_is_shown_for_the_result_under_the_mouse(finder):

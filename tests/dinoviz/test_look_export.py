@@ -7,10 +7,12 @@ from PySide6.QtCore import QPointF
 from PySide6.QtGui import QColor, QImage
 
 from dinoviz.choices import LookChoices
-from dinoviz.views.look.export import export_arguments
+from dinoviz.views.look.export import LookExport, export_arguments
 from dinoviz.views.look.match_lines import still_pair
 from engine.catalogue import formats_of
 from engine.commands.export import parser
+from tests.dinoviz.desks import made_desk
+from tests.dinoviz.projects import scanned
 
 PROJECT, OUT, NAMES = Path("p.dinoviz"), Path("out"), Path("names.txt")
 
@@ -78,3 +80,19 @@ def test_two_pictures_of_other_sizes_are_saved_at_one_height_with_lines_between_
         colour = made.pixelColor(x, 150)
         assert colour.red() > 150 > colour.green()
     assert made.pixelColor(250, 20).name() == "#ffffff"
+
+
+def test_an_export_is_of_the_project_it_was_asked_for_in(qtbot, tmp_path):
+    project = scanned(tmp_path, 3)
+    with made_desk(qtbot) as desk:
+        desk.session.open(project)
+        qtbot.waitUntil(lambda: len(desk.session.state.shown) == 3)
+        desk.session.select([1, 2])
+        form = LookExport(desk, lambda: None, lambda: 240)
+        qtbot.addWidget(form)
+        asked = []
+        form._with_names(asked.append)
+        desk.session.close()
+        qtbot.waitUntil(lambda: len(asked) == 1)
+    assert asked[0][:3] == ["export", "masks", str(project)]
+    assert len(Path(asked[0][asked[0].index("--list") + 1]).read_text().splitlines()) == 2

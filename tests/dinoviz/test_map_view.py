@@ -1,6 +1,7 @@
 """The Map on real projects: what is seen follows the session, what is done goes to it, maps are made by the engine."""
 
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from PySide6.QtWidgets import QWidget
 
 from dinoviz.jobs import Job
 from dinoviz.query import Query
+from dinoviz.views.map.selecting import MapSelecting
 from dinoviz.views.map.view import MapView
 from engine.finding.index import make_index
 from engine.finding.map_files import MapAbout, MapPlan, keep_map, so_far_path
@@ -308,3 +310,24 @@ def test_another_project_is_seen_as_a_whole(qtbot, desk, project, tmp_path):
     assert view.canvas.camera.seen() is None
     qtbot.waitUntil(lambda: view.drawing.colouring is not None)
     assert {group.text for group in view.drawing.colouring.groups} == {"owl", "yak"}
+
+
+def test_what_is_alike_in_a_project_that_was_closed_is_not_selected_in_the_next(qtbot, desk, project, tmp_path):
+    with_features(project)
+    other = scanned(tmp_path / "other", 4)
+    desk.session.open(project)
+    qtbot.waitUntil(lambda: desk.session.state.set_row is not None)
+    is_free, has_ended = threading.Event(), []
+
+    def slow(_folder, _selected):
+        is_free.wait(10)
+        has_ended.append(True)
+        return np.array([1, 2])
+
+    MapSelecting(desk)._change(slow, "Grow")
+    desk.session.open(other)
+    qtbot.waitUntil(lambda: len(desk.session.state.table) == 4)
+    is_free.set()
+    qtbot.waitUntil(lambda: bool(has_ended))
+    qtbot.wait(20)
+    assert len(desk.session.state.selected) == 0

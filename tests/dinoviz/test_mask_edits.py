@@ -1,12 +1,18 @@
-"""Strokes over a mask."""
+"""Strokes over a mask, and which picture they are on."""
 
 import numpy as np
 from PySide6.QtCore import QPointF
 
+from dinoviz.views.look.brush import MaskBrush
+from dinoviz.views.look.looker import Looker
 from dinoviz.views.look.strokes import Strokes
-from engine.exporting.edited import FINER, Edits
-from engine.questions import Lattice
+from dinoviz.widgets.picture.large import LargePictures
+from engine.exporting.edited import FINER, Edits, path_of
+from engine.questions import Lattice, Model
+from tests.dinoviz.desks import made_desk
+from tests.dinoviz.projects import scanned
 
+MODEL = Model(model="bundled", sha256="0", width=192, depth=6, heads=3, registers=0, patch=8)
 LATTICE = Lattice(rows=6, cols=8, patch=8, resized=(48, 64), picture=(480, 640))
 OTHER = Lattice(rows=12, cols=16, patch=8, resized=(96, 128), picture=(480, 640))
 
@@ -70,3 +76,41 @@ def test_edits_stay_where_they_are_when_patches_lie_otherwise():
     assert moved.added_YX.shape == (12 * FINER, 16 * FINER)
     assert moved.added_YX.mean() == edits.added_YX.mean()
     np.testing.assert_array_equal(moved.on(LATTICE).added_YX, edits.added_YX)
+
+
+def test_edits_that_cannot_be_read_are_not_written_over(qtbot, tmp_path):
+    project = scanned(tmp_path, 2)
+    path = path_of(project, 1)
+    path.parent.mkdir()
+    path.write_bytes(b"damaged")
+    with made_desk(qtbot) as desk:
+        desk.session.open(project)
+        told = []
+        desk.session.noticed.connect(told.append)
+        brush = MaskBrush(desk, lambda: None)
+        brush.turn_to(1)
+        qtbot.waitUntil(lambda: len(told) == 1)
+        brush.begin(LATTICE)
+        brush.go_on(QPointF(100, 100), QPointF(200, 200), 30, is_adding=True)
+        brush.write()
+        desk.background.finish()
+        assert len(told) == 2, "it is said again why nothing is brushed"
+    assert path.read_bytes() == b"damaged"
+
+
+def test_the_same_picture_number_in_another_project_is_another_picture(qtbot, tmp_path):
+    first, second = scanned(tmp_path / "first", 2), scanned(tmp_path / "second", 2)
+    with made_desk(qtbot) as desk:
+        looker = Looker(desk, LargePictures(desk.background), desk.vision)
+        desk.session.open(first)
+        qtbot.waitUntil(lambda: len(desk.session.state.table) == 2)
+        assert looker.look_at(1)
+        looker.pinned = (2, 2)
+        looker.looks.models["bundled"] = MODEL
+        desk.session.open(second)
+        looker.look()
+        assert looker.wanted is None, "nothing is asked about a picture of a project that was closed"
+        qtbot.waitUntil(lambda: len(desk.session.state.table) == 2)
+        assert not looker.is_here
+        assert looker.look_at(1)
+        assert looker.pinned is None

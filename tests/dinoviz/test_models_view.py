@@ -1,4 +1,5 @@
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,12 @@ def test_the_runs_of_a_project_come_first_the_newest_before_the_others(sample):
     assert first.architecture == "vit-tiny/8" and first.parameters == 2_923_248
 
 
+def test_a_run_that_was_cut_off_is_not_said_to_go_on(sample):
+    cut_off = RunRow(number=1, folder=sample / "runs/0001", started=0, state="started", about="x")
+    first, *_ = read_models([cut_off])
+    assert first.about == "x · interrupted"
+
+
 def test_a_run_that_saved_nothing_yet_is_not_listed(tmp_path):
     run = RunRow(number=1, folder=tmp_path, started=0, state="started", about="x")
     assert all(entry.family != "run" for entry in read_models([run]))
@@ -157,6 +164,23 @@ def test_deleting_asks_first_and_keeping_keeps(view, cache, qtbot):
     qtbot.keyClick(row(view, "cells"), Qt.Key_Delete)
     buttons(row(view, "cells"))["Keep"].click()
     assert (cache / "cells.safetensors").exists()
+
+
+def test_two_that_are_deleted_one_right_after_the_other_are_both_gone(view, cache, qtbot, monkeypatch):
+    is_free = threading.Event()
+
+    def send_away(path):
+        is_free.wait(10)
+        Path(path).unlink()
+
+    for name in ("cells", "mice", "cats"):
+        shutil.copy(BUNDLED_FILE, cache / f"{name}.safetensors")
+    monkeypatch.setattr("dinoviz.views.models.view.send2trash", send_away)
+    entries = [entry for entry in read_models(()) if entry.family == "imported"]
+    for entry in entries:
+        view._delete(entry)
+    is_free.set()
+    qtbot.waitUntil(lambda: not any(entry.path.exists() for entry in entries))
 
 
 def test_deleting_moves_the_file_to_the_trash_and_looks_through_another(view, cache, qtbot, monkeypatch):

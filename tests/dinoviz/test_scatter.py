@@ -170,10 +170,10 @@ def test_thumbnails_take_the_place_of_points_where_there_is_room(canvas):
     asked = []
     canvas.picture = lambda number, side: asked.append((number, side)) or image
     canvas.grab()
-    assert not canvas.thumbnails_in_view()
+    assert not canvas.thumbnails.boxes
     canvas.zoom(12)
     pixels = canvas.grab().toImage()
-    shown = canvas.thumbnails_in_view()
+    shown = list(canvas.thumbnails.boxes)
     assert 5 < len(shown) <= MOST_THUMBNAILS
     assert {number for number, _ in asked} == set(shown)
     assert pixels.pixelColor(canvas.where(shown[0]).toPoint()).name() == "#00ff00"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dinoviz.query import Query, answer
+from dinoviz.query import Known, Query, answer
 from dinoviz.table import PictureTable, Words
 from engine.marks import Marks
 
@@ -62,6 +62,23 @@ def test_text_is_found_within_one_path_only_in_upper_or_lower_case(paths: list[s
     table = PictureTable.of_rows(Path("/p"), rows)
     if text:
         assert table.is_named(text).tolist() == [text.lower() in path.lower() for path in sorted(paths)]
+
+
+@pytest.mark.parametrize("text", ["äpfel", "ÄPFEL", "a\u0308pfel", "Äpfel/ç"])
+def test_letters_beyond_ascii_are_found_in_upper_or_lower_case(text: str) -> None:
+    paths = ["x/pfel.jpg", "x/ÄPFEL/Ç1.jpg", "x/äpfel/ç2.jpg", "x/a\u0308pfel/ç3.jpg", b"x/\xff.jpg"]
+    table = PictureTable.of_rows(Path("/p"), [(i, path, 1, 1, 1, 1, None, None, None) for i, path in enumerate(paths)])
+    assert table.is_named(text).tolist() == [False, True, True, True, False]
+    assert not PictureTable().is_named(text).any()
+
+
+@pytest.mark.parametrize(("descending", "expected"), [(False, [2, 3, 1]), (True, [3, 2, 1])])
+def test_pictures_without_features_come_last_whichever_way_likeness_is_sorted(
+    descending: bool, expected: list[int]
+) -> None:
+    known = Known(likeness_N=np.array([0.1, np.nan, np.nan, 0.9], np.float32))
+    query = Query(sort="similarity", like=2, descending=descending)
+    assert answer(query, TABLE, Marks(), known).tolist() == expected
 
 
 def test_only_readable_pictures_are_shown_unless_others_are_asked_for() -> None:

@@ -1,5 +1,6 @@
 import os
 import sqlite3
+import threading
 
 import numpy as np
 import pytest
@@ -245,3 +246,51 @@ def test_the_placeholder_is_seen_on_light_and_on_dark():
     image = thumbnails.draw_placeholder(100)
     alphas = np.array([image.pixelColor(x, y).alpha() for x in range(0, 100, 5) for y in range(0, 75, 5)])
     assert alphas.min() < 100 < alphas.max()
+
+
+def test_a_project_that_is_named_from_the_working_folder_has_thumbnails(session, qtbot, monkeypatch):
+    kept_on_disk(session, qtbot, monkeypatch)
+    project = session.state.project
+    monkeypatch.chdir(project.parent)
+    session.open(project.relative_to(project.parent))
+    made = Thumbnails(session)
+    assert arrive(qtbot, made, 1, 64).width() == 64
+    made.close()
+
+
+def test_a_fault_with_one_picture_is_said_and_the_others_come(session, made, qtbot, monkeypatch):
+    decoded = thumbnails._decoded
+
+    def faulty(file, side):
+        if file == session.state.table.file(1):
+            raise ZeroDivisionError("no such thing")
+        return decoded(file, side)
+
+    monkeypatch.setattr(thumbnails, "_decoded", faulty)
+    for side in (40, 50, 60):  # more than there are threads
+        with qtbot.waitSignal(made.arrived, timeout=5000):
+            made.want("grid", [1], side)
+        assert "no such thing" in made.problem(1)
+        made._problems.clear()
+    assert arrive(qtbot, made, 2, 64).width() == 64
+
+
+def test_a_picture_decoded_while_another_project_opens_stays_with_its_own(session, made, qtbot, tmp_path, monkeypatch):
+    monkeypatch.setattr(thumbnails, "SLOW_S", 0.0)
+    decoded, go_on = thumbnails._decoded, threading.Event()
+    first, slow = session.state.project, session.state.table.file(1)
+    monkeypatch.setattr(
+        thumbnails, "_decoded", lambda file, side: (file == slow and go_on.wait(10), decoded(file, side))[1]
+    )
+    made.image(1, 64)
+    qtbot.waitUntil(lambda: bool(made._requests._in_hand), timeout=5000)
+    (tmp_path / "other").mkdir()
+    session.open(scanned(tmp_path / "other", 3))
+    paint(session.state.table.file(1))
+    assert is_near(colour_of(arrive(qtbot, made, 1, 64)), RED)
+    go_on.set()
+    made.close()
+    for project in (first, session.state.project):
+        database = sqlite3.connect(project / "cache" / "thumbnails.sqlite")
+        assert database.execute("SELECT count(*) FROM thumbnails").fetchone() == (1,)
+        database.close()

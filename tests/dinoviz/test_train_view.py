@@ -10,10 +10,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QWidget
 
 from dinoviz.desk import Desk
+from dinoviz.jobs import Job
 from dinoviz.views.train import machine_facts
 from dinoviz.views.train import view as train
 from dinoviz.views.train.view import TrainView
 from engine.facts import Machine
+from engine.protocol import Made
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned
 from tests.dinoviz.runs import made_run, measured, tell, write_looks
@@ -217,6 +219,29 @@ def test_a_run_that_is_thrown_away_is_gone_and_its_number_stays_taken(qtbot, vie
     qtbot.waitUntil(lambda: not view.runs.cards)
     assert thrown == [run]
     assert made_run(project).name == "0002"
+
+
+def test_another_project_shows_its_own_runs_though_they_have_the_same_numbers(qtbot, view, desk, project, tmp_path):
+    made_run(project, events=3)
+    other = scanned(tmp_path / "other", 4)
+    run = made_run(other, events=9)
+    desk.session.refresh()
+    qtbot.waitUntil(lambda: len(view.runs.cards) == 1)
+    view.look_at(1)
+    qtbot.waitUntil(lambda: 1 in view._logs and view._logs[1].step == 3)
+    desk.session.open(other)
+    qtbot.waitUntil(lambda: [info.folder for info in view._infos] == [run])
+    view.look_at(1)
+    qtbot.waitUntil(lambda: 1 in view._logs and view._logs[1].step == 9)
+    assert view._logs[1].run == run
+
+
+def test_a_run_that_begins_in_another_project_is_not_gone_to(qtbot, view, desk, project):
+    started = Made(what="run", path=str(project / "runs" / "0003"))
+    for folder, page in ((project.with_name("closed.dinoviz"), 0), (project, 3)):
+        desk.session.set_job(Job(id=77, title="Train", argv=("train", str(folder)), state="running"))
+        view._heard(77, started)
+        assert view._page() == page
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal to another process there")

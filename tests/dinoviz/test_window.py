@@ -1,25 +1,33 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QCoreApplication, QEvent, Qt
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QApplication, QComboBox, QLineEdit, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QDialog, QLineEdit, QSystemTrayIcon, QWidget
 from pytestqt.qtbot import QtBot
 
 from dinoviz import crash_log, theme
 from dinoviz.actions import ACTIONS, Actions
+from dinoviz.engine_process import log_folder
+from dinoviz.jobs import Job
 from dinoviz.preferences import memory_file, preferences_file, read_preferences, write_preferences
 from dinoviz.query import Query
 from dinoviz.views import VIEWS
+from dinoviz.window.bindings import LONG_S, tell_end
 from dinoviz.window.command_palette import Entry, found
+from engine.questions import Release
 from tests.dinoviz.projects import scanned, with_features
-from tests.dinoviz.windows import opened, turn, wait
+from tests.dinoviz.windows import opened, pressing, stand_in, turn, wait
 from tests.makers import write_photos
 
 ENGINE_LIBRARIES = ("torch", "faiss", "cv2", "sklearn", "numba", "umap", "openTSNE", "pandas", "scipy")
@@ -232,6 +240,7 @@ def test_a_fault_of_ours_is_said_and_written_and_the_window_goes_on(
 ) -> None:
     said: list[tuple[str, str]] = []
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     crash_log.install(lambda text, hint: said.append((text, hint)))
     problem = ZeroDivisionError("x")
     sys.excepthook(type(problem), problem, None)
@@ -271,3 +280,185 @@ def test_all_recent_projects_are_remembered_once(qtbot: QtBot, tmp_path: Path) -
     kept = json.loads(memory_file().read_text())
     assert [row["folder"] for row in kept["recent"]] == [str(folder)]
     assert kept["recent"][0]["pictures"] == 12
+
+
+def test_a_fault_in_another_thread_is_said_in_the_one_that_paints(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    said: list[tuple[str, threading.Thread]] = []
+    with opened() as window:
+        crash_log.install(window.went_wrong.emit)
+        window.desk.session.noticed.connect(lambda notice: said.append((notice.text, threading.current_thread())))
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+        wait(lambda: said, 5)
+    assert "went wrong" in said[0][0]
+    assert said[0][1] is threading.main_thread()
+    capsys.readouterr()
+
+
+def test_a_report_that_another_window_took_first_is_left_to_it(qtbot: QtBot) -> None:
+    crash_log.folder().mkdir(parents=True)
+    (crash_log.folder() / "running-999997.txt").symlink_to("gone")  # is listed, and cannot be opened
+    (crash_log.folder() / "running-999999.txt").write_text("Fatal Python error")
+    assert len(crash_log.left_behind()) == 1
+
+
+def test_old_logs_and_reports_are_cleared_away_at_the_start(qtbot: QtBot) -> None:
+    for where in (crash_log.folder(), log_folder()):
+        where.mkdir(parents=True)
+        for i in range(crash_log.MOST_KEPT + 5):
+            (where / f"{i:03}.txt").write_text("x")
+            os.utime(where / f"{i:03}.txt", (1000 + i, 1000 + i))
+        (where / f"running-{os.getpid()}.txt").write_text("")
+    with opened():
+        wait(lambda: not (log_folder() / "004.txt").exists(), 5)
+    for where in (crash_log.folder(), log_folder()):
+        assert sorted(path.name for path in where.iterdir())[0] == "005.txt"
+        assert len(list(where.iterdir())) == crash_log.MOST_KEPT + 1
+
+
+def test_that_nothing_can_be_remembered_is_said_once(qtbot: QtBot) -> None:
+    with opened() as window:
+        said: list[str] = []
+        window.desk.session.noticed.connect(lambda notice: said.append(notice.text))
+        folder = memory_file().parent
+        window.remember()
+        wait(folder.is_dir, 5)
+        aside = folder.rename(folder.with_name("aside"))
+        folder.write_text("a file in the place of the folder")
+        for _ in range(3):
+            window.remember()
+            turn(0.1)
+        assert len(said) == 1
+        assert "cannot be remembered" in said[0]
+        folder.unlink()
+        aside.rename(folder)
+        window.remember()
+        turn(0.1)
+        folder.rename(aside)
+        folder.write_text("again")
+        window.remember()
+        turn(0.1)
+        assert len(said) == 2
+
+
+def test_dialogs_are_gone_after_they_are_closed(qtbot: QtBot, tmp_path: Path) -> None:
+    folder = scanned(tmp_path)
+    with_features(folder)
+    with opened(folder) as window:
+        for name in ("view.keys", "view.preferences", "export.embeddings"):
+            window.desk.actions.trigger(name)
+            shown = [dialog for dialog in window.findChildren(QDialog) if dialog.isVisible()]
+            assert len(shown) == 1, name
+            shown[0].accept()
+            QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+            assert not [dialog for dialog in window.findChildren(QDialog) if type(dialog) is type(shown[0])], name
+
+
+@pytest.mark.qt_log_ignore("systemTrayWindowChanged", extend=True)  # there is no tray without a screen
+def test_the_window_has_one_icon_in_the_tray_however_many_jobs_end(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QSystemTrayIcon, "isSystemTrayAvailable", staticmethod(lambda: True))
+    monkeypatch.setattr(QApplication, "activeWindow", staticmethod(lambda: None))
+    with opened() as window:
+        for number in range(3):
+            job = Job(id=number, title="Map", argv=("map",), state="done", started=1.0, ended=2.0 + LONG_S)
+            tell_end(window, job)
+        assert len(window.findChildren(QSystemTrayIcon)) == 1
+
+
+def test_a_vision_service_that_starts_anew_leaves_the_gpu_to_the_job_that_works(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened() as window:
+        asked: list[object] = []
+        vision = window.desk.vision
+        monkeypatch.setattr(vision, "ask", lambda question, *_: asked.append(question))
+        window.desk.session.set_job(Job(id=900, title="Embed", argv=("embed", "x"), state="running", started=1.0))
+        for state in ("starting", "ready", "starting", "ready"):
+            vision._set_state(state)
+            turn(0.02)
+        assert asked == [Release(), Release()]
+
+
+def test_training_that_waits_is_asked_about_before_the_window_closes(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(stand_in(tmp_path)))
+    with opened() as window:
+        jobs = window.desk.jobs
+        first, second = (jobs.start(["train", str(tmp_path / name)], name) for name in ("first", "second"))
+        with pressing("Cancel", "Close without it", "Cancel", "Close without it", "Stop it") as asked:
+            assert not window.close()
+            assert "second" in asked[0]
+            assert not window.close()
+            assert "first" in asked[2]
+            assert [jobs.job(number).state for number in (first, second)] == ["running", "waiting"]
+            assert window.isVisible()
+            assert window.close()
+        assert [jobs.job(number).is_over for number in (first, second)] == [True, True]
+        assert [(tmp_path / name).exists() for name in ("first", "second")] == [True, False]
+
+
+def test_a_window_that_closes_is_hidden_before_it_waits(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened() as window:
+        seen: list[bool] = []
+        end = window.end
+        monkeypatch.setattr(window, "end", lambda: (seen.append(window.isVisible()), end()))
+        window.close()
+        assert seen == [False]
+
+
+DRIVEN = """
+import sys
+from pathlib import Path
+from PySide6.QtCore import QTimer
+from dinoviz import __main__
+from dinoviz.window import window as module
+from tests.dinoviz.windows import pressing
+
+class Driven(module.Window):
+    def __init__(self, *args, **named):
+        super().__init__(*args, **named)
+        self.train = QTimer(self, interval=50)
+        self.train.timeout.connect(self.go_on)
+        self.train.start()
+        self.number = None
+
+    def go_on(self):
+        jobs, project = self.desk.jobs, Path(sys.argv[1])
+        if self.number is None and self.is_ready and len(self.desk.session.state.table):
+            argv = ["train", str(project), "--epochs", "40", "--device", "cpu", "--workers", "0", "--batch", "8"]
+            self.number = jobs.start(argv, "Train")
+        elif self.number and jobs.job(self.number).measured is not None:
+            self.train.stop()
+            print(jobs._processes[self.number].pid)
+            with pressing("Let it go on"):
+                self.close()
+
+module.Window = Driven
+sys.exit(__main__._run([Path(sys.argv[1])], wants_sample=False))
+"""
+
+
+def test_training_that_was_let_go_on_goes_on_after_the_whole_window_has_closed(tmp_path: Path) -> None:
+    folder = scanned(tmp_path, 24)
+    command = [sys.executable, "-c", DRIVEN, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    training = psutil.Process(int(done.stdout))
+    events = folder / "runs" / "0001" / "events.jsonl"
+    size = events.stat().st_size
+    limit = time.monotonic() + 30
+    while events.stat().st_size <= size and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert events.stat().st_size > size
+    training.send_signal(signal.SIGINT)
+    while training.is_running() and training.status() != psutil.STATUS_ZOMBIE and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert list((folder / "runs" / "0001" / "checkpoints").iterdir())

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QEvent
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import QCoreApplication, QEvent, QTimer
+from PySide6.QtWidgets import QApplication, QMessageBox
 
 from dinoviz.window.window import Window
 
@@ -53,3 +53,37 @@ def opened(project: Path | None = None) -> Iterator[Window]:
         window.deleteLater()
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         turn()
+
+
+def stand_in(folder: Path) -> Path:
+    """Write a program that takes the place of Python, and return it.
+
+    ``engine VERB FILE`` puts the first line that it is sent into FILE and ends; ``engine deaf`` hears nothing.
+    """
+    program = folder / "stand-in"
+    program.write_text('#!/bin/sh\n[ "$4" = deaf ] && exec sleep 30\nread -r line && echo "$line" > "$5"\n')
+    program.chmod(0o755)
+    return program
+
+
+@contextlib.contextmanager
+def pressing(*buttons: str) -> Iterator[list[str]]:
+    """Press these buttons of the questions to come, Cancel where there is none; the list is of what they ask."""
+    asked: list[str] = []
+    waiting = list(buttons)
+
+    def look() -> None:
+        box = QApplication.activeModalWidget()
+        if isinstance(box, QMessageBox):
+            asked.append(box.text())
+            wanted = waiting.pop(0) if waiting else "Cancel"
+            texts = {button.text().replace("&", ""): button for button in box.buttons()}
+            texts.get(wanted, texts["Cancel"]).click()
+
+    timer = QTimer(interval=20)
+    timer.timeout.connect(look)
+    timer.start()
+    try:
+        yield asked
+    finally:
+        timer.stop()

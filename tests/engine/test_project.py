@@ -10,6 +10,7 @@ from engine.errors import BadInput, Busy, DiskFull, UserError
 from engine.project import Picture, Project, default_folder, glance_at
 from engine.sets import model_at_home
 from tests.makers import write_photos
+from tests.unwritable import reachable_folder, unwritable
 
 
 def picture(path: str, **more) -> Picture:
@@ -90,6 +91,38 @@ def test_a_file_that_is_no_catalogue_is_refused(tmp_path):
     (tmp_path / "x.dinoviz/project.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(BadInput, match="cannot be opened"):
         Project.at(tmp_path / "x.dinoviz")
+
+
+def test_a_catalogue_that_is_damaged_where_it_is_written_is_said_in_words(folder):
+    with Project.at(default_folder(folder), pictures=folder) as project, pytest.raises(BadInput, match="written"):
+        project._database.execute("PRAGMA writable_schema = 1")
+        project._database.execute("UPDATE sqlite_master SET rootpage = 999 WHERE name = 'images'")
+        project._database.execute("PRAGMA writable_schema = RESET")
+        project.record([picture("a.jpg")])
+
+
+def test_a_catalogue_that_names_no_pictures_is_said_in_words(folder):
+    with Project.at(default_folder(folder), pictures=folder) as project:
+        project._database.execute("DELETE FROM facts")
+        with pytest.raises(BadInput, match="where its pictures are"):
+            _ = project.pictures_folder
+
+
+@pytest.mark.parametrize("is_in_use", [False, True])
+def test_a_project_on_a_disk_that_is_read_only_is_read_and_refuses_to_be_written(is_in_use):
+    with reachable_folder() as here:
+        (here / "photos").mkdir()
+        place = default_folder(here / "photos")
+        writer = Project.at(place, pictures=here / "photos")
+        writer.record([picture("a.jpg")])
+        if not is_in_use:
+            writer.close()
+        with unwritable(place, *place.iterdir()), Project.at(place, pictures=here / "photos") as project:
+            assert [row.path for row in project.pictures()] == ["a.jpg"]
+            with pytest.raises(BadInput, match="cannot be written"):
+                project.record([picture("b.jpg")])
+            assert len(project.pictures()) == 1
+        writer.close()
 
 
 def test_a_second_writer_is_told_that_the_project_is_busy(folder, monkeypatch):

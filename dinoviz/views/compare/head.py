@@ -52,9 +52,9 @@ class Head(QFrame):
             remove.setAccessibleName(tr("Do not compare {network}", network=network.name))
             row.addWidget(remove)
 
-    def say(self, text: str, *, can_make: bool) -> None:
-        """Say what there is to say; offer to make what is missing."""
+    def say(self, text: str, *, can_make: bool, is_accuracy: bool = False) -> None:
+        """Say what there is to say, and what an accuracy is; offer to make what is missing."""
         self._about.say(text)
-        self._about.setToolTip(f"{text}\n{tr(ACCURACY_TIP)}" if "20-NN" in text else text)
+        self._about.setToolTip(f"{text}\n{tr(ACCURACY_TIP)}" if is_accuracy else text)
         self._make.setVisible(can_make)
         self.setAccessibleName(f"{self.network.name}, {text}")

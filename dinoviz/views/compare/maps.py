@@ -195,7 +195,6 @@ class _Pane(QWidget):
     def __init__(self, network: Network, head: QWidget, make: Callable[[], object]) -> None:
         super().__init__()
         self.data: PictureMapData | None = None
-        self._network = network
         self.canvas = ScatterCanvas()
         self.card = HoverCard(self.canvas)
         self.canvas.setAccessibleName(tr("Map by {network}", network=network.name))

@@ -1,7 +1,6 @@
 """Compare: two to four networks on the same pictures: what they see, whose neighbours changed, their maps."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QPushButton, QStackedWidget, QVBoxLayout, QWidget
@@ -50,7 +49,7 @@ class CompareView(QWidget):
         return self._session.state.choices.compare
 
     def _choose(self, **changes: object) -> None:
-        self._session.choose(compare=replace(self._choices, **changes))  # type: ignore[arg-type]
+        self._session.set_choices("compare", **changes)
 
     def _build(self) -> None:
         self._looks = LooksPage(self._desk)
@@ -243,7 +242,8 @@ class CompareView(QWidget):
         elif not self._neighbours.has_neighbours(network):
             head.say(tr("set {number}: neighbours not found yet", number=network.set.number), can_make=True)
         else:
-            head.say(_accuracy_in_words(network, self._neighbours.accuracy(network)), can_make=False)
+            found = self._neighbours.accuracy(network)
+            head.say(_accuracy_in_words(network, found), can_make=False, is_accuracy=found is not None)
 
     def _others(self) -> list[tuple[str, str]]:
         there = {network.key for network in self._networks}

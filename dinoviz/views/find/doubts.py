@@ -195,11 +195,11 @@ class OutliersPanel(_OnePicture):
         )
         self._copy.hide()
 
-    def set_lists(self, lists: Lists) -> None:
+    def set_lists(self, lists: Lists | None) -> None:
         """Work through the outliers of a set."""
         self._lists = lists
         self._near_of = None
-        self.set_rows(lists.outliers)
+        self.set_rows(lists.outliers if lists else ())
 
     def words(self, row: OutlierRow) -> RowWords:
         """Return the name and how far it is from others."""
@@ -256,11 +256,11 @@ class LabelsPanel(_OnePicture):
         self._field.returnPressed.connect(lambda: self._say_label(self._field.meant()))
         self._buttons.insertWidget(2, self._field)
 
-    def set_lists(self, lists: Lists) -> None:
+    def set_lists(self, lists: Lists | None) -> None:
         """Work through the doubtful labels of a set."""
         self._lists = lists
         self._near_of = None
-        self.set_rows(lists.doubts)
+        self.set_rows(lists.doubts if lists else ())
 
     def words(self, row: LabelRow) -> RowWords:
         """Return the label, the proposed one and how sure that is."""

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from dinoviz import theme
 from dinoviz.controls import IconButton, SliderRow, button, clear, label
 from dinoviz.desk import Desk
+from dinoviz.table import PictureTable
 from dinoviz.views.find.lists import KEPT, NOT_COPIES, CopiesRow, Lists, copies_of
 from dinoviz.views.find.work_panel import RowWords, WorkPanel, keyed
 from dinoviz.watching import watch
@@ -40,7 +41,7 @@ class DuplicatesPanel(WorkPanel):
         self._found: Duplicates | None = None
         super().__init__(desk, tr("Groups of copies"))
         self._row: CopiesRow | None = None
-        self._drawn: object = None
+        self._drawn: tuple[Duplicates | None, float, PictureTable | None] = (None, 0.0, None)
         self._head = QHBoxLayout()
         self._title = label("", "title")
         self._chips = QHBoxLayout()
@@ -89,22 +90,25 @@ class DuplicatesPanel(WorkPanel):
 
     # What there is
 
-    def set_lists(self, lists: Lists) -> None:
+    def set_lists(self, lists: Lists | None) -> None:
         """Work through the copies of a set."""
-        self._found = lists.duplicates
+        self._found = lists.duplicates if lists else None
         self._filter()
 
     def _filter(self) -> None:
         found, likeness = self._found, self.session.state.choices.find.likeness
         if found is None:
+            self._drawn = (None, 0.0, None)
+            self.desk.background.forget("find.copies")
             self.set_rows([])
             return
+        table = self.session.state.table
         likeness = max(likeness, found.threshold)
         self._slider.set_value(max(LEAST, round(likeness / STEP) * STEP))
-        key = (id(found), likeness, id(self.session.state.table))
-        if key == self._drawn:
+        before, likeness_before, table_before = self._drawn
+        if found is before and table is table_before and likeness == likeness_before:
             return
-        self._drawn = key
+        self._drawn = (found, likeness, table)
         at_suggested = abs(found.threshold - found.suggested) < STEP
         text = tr("Suggested: {likeness}", likeness=f"{found.suggested:.2f}")
         if not at_suggested:
@@ -114,7 +118,6 @@ class DuplicatesPanel(WorkPanel):
         )
         self._more.setText(tr("Look for more, from {likeness}", likeness=f"{self._lower():.2f}"))
         self._more.setVisible(self._lower() > LEAST)
-        table = self.session.state.table
 
         def show(rows: list[CopiesRow]) -> None:
             self.set_rows(rows)
@@ -124,7 +127,7 @@ class DuplicatesPanel(WorkPanel):
         self.desk.background.run("find.copies", lambda: copies_of(found, likeness, table), show)
 
     def _choose_likeness(self, likeness: float) -> None:
-        self.session.choose(find=replace(self.session.state.choices.find, likeness=round(likeness, 3)))
+        self.session.set_choices("find", likeness=round(likeness, 3))
 
     def _lower(self) -> float:
         return 0.0 if self._found is None else round(MORE * self._found.threshold, 2)

@@ -148,7 +148,7 @@ class QueryArea(QFrame):
     # What the person does
 
     def _choose(self, **settings: Any) -> None:
-        self._session.choose(find=replace(self._session.state.choices.find, **settings))
+        self._session.set_choices("find", **settings)
 
     def ask(self, asked: Asked) -> None:
         """Look for something else."""

@@ -140,8 +140,10 @@ class TypicalRows(QAbstractScrollArea):
         return None
 
     def _choose(self, row: int, number: int) -> None:
-        self._at = (row, number)
         picture = self._rows[row].pictures[number]
+        if not self._session.state.table.contains(picture):
+            return
+        self._at = (row, number)
         self._session.set_current(picture)
         words = (self._rows[row].label, self._session.state.table.name(picture))
         self.setAccessibleName(tr("Typical pictures: {what}", what=", ".join(filter(None, words))))

@@ -1,7 +1,6 @@
 """Find: search by pictures and by parts; copies, outliers and doubtful labels to work through; what is typical."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -90,8 +89,14 @@ class FindView(QWidget):
         bind = self._desk.actions.bind
         bind("find.next", lambda: self._do(lambda panel: panel.step(1)), lambda: self._panel() is not None)
         bind("find.previous", lambda: self._do(lambda panel: panel.step(-1)), lambda: self._panel() is not None)
-        for what in ("fine", "accept", "leave_out", "other_label"):
-            bind(f"find.{what}", partial(self._do_named, what), partial(self._can, what))
+        doings: dict[str, Callable[[WorkPanel], object]] = {
+            "fine": lambda panel: panel.fine(),
+            "accept": lambda panel: panel.accept(),
+            "leave_out": lambda panel: panel.leave_out(),
+            "other_label": lambda panel: panel.other_label(),
+        }
+        for what, doing in doings.items():
+            bind(f"find.{what}", partial(self._do, doing), partial(self._can, what))
         for number in range(KEYS):
             bind(f"find.keep_{number + 1}", partial(self._keep, number), partial(self._can, "keep"))
         for name, _ in PARTS:
@@ -101,7 +106,7 @@ class FindView(QWidget):
     # What the person does
 
     def _choose(self, part: str) -> None:
-        self._session.choose(find=replace(self._session.state.choices.find, part=part))
+        self._session.set_choices("find", part=part)
 
     def _panel(self) -> WorkPanel | None:
         """Return the list in front, where it is one to work through."""
@@ -113,9 +118,6 @@ class FindView(QWidget):
         # Keys of letters never get here from a field that is typed in; Enter does.
         is_typing = isinstance(QApplication.focusWidget(), QLineEdit)
         return panel is not None and not is_typing and panel.can(what)
-
-    def _do_named(self, what: str) -> None:
-        self._do(lambda panel: getattr(panel, what)())
 
     def _keep(self, number: int) -> None:
         self._do(lambda panel: panel.keep(number))
@@ -147,8 +149,8 @@ class FindView(QWidget):
         """Read the lists of the set again, where they were made anew."""
         row = self._session.state.set_row
         if row is None:
-            self._lists, self._stamp = None, None
-            self._draw()
+            self._desk.background.forget("find.lists")
+            self._forget()
             return
         folder, table, before = row.folder, self._session.state.table, self._stamp
 
@@ -162,16 +164,26 @@ class FindView(QWidget):
     def _take(self, stamp: tuple[Any, ...], lists: Lists | None) -> None:
         if lists is not None:
             self._stamp, self._lists = stamp, lists
-            for panel in self._work.values():
-                panel.set_lists(lists)  # type: ignore[attr-defined]
-            self._typical.set_rows(lists.oddities.prototypes if lists.oddities else ())
+            self._show_lists()
         self._draw()
+
+    def _forget(self) -> None:
+        """Show no lists: there are none, or they are of a project that was closed."""
+        if self._lists is not None:
+            self._lists, self._stamp = None, None
+            self._show_lists()
+        self._draw()
+
+    def _show_lists(self) -> None:
+        lists = self._lists
+        for panel in self._work.values():
+            panel.set_lists(lists)
+        self._typical.set_rows(lists.oddities.prototypes if lists and lists.oddities else ())
 
     def _cannot_read(self, problem: Exception) -> None:
         if not isinstance(problem, UserError):
             raise problem
-        self._lists, self._stamp = None, None
-        self._draw()
+        self._forget()
 
     # What is drawn
 

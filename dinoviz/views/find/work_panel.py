@@ -5,7 +5,7 @@ that undo brings a row back into the list and into the hand.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from PySide6.QtWidgets import (
 from dinoviz import theme
 from dinoviz.controls import EmptyState, Line, button, clear, label
 from dinoviz.desk import Desk
-from dinoviz.views.find.lists import Row, WorkList
+from dinoviz.views.find.lists import Lists, Row, WorkList
 from dinoviz.watching import follow, watch
 from dinoviz.words import tr
 
@@ -189,8 +189,9 @@ class WorkPanel(QWidget):
         self.desk = desk
         self.session = desk.session
         self._rows: Sequence[Row] = ()
+        self._ids_N = self.session.state.table.ids_N
         self._in_hand: int | None = None
-        self._model = _Rows(self.words)
+        self._model = _Rows(self._words_now)
         self._build(name)
         watch(self, self.session, ("marks",), self._follow_marks)
         watch(self, self.session, ("choices.find", "table"), self._draw)
@@ -203,8 +204,17 @@ class WorkPanel(QWidget):
         """Return what a row says in the list."""
         raise NotImplementedError
 
+    def _words_now(self, row: Row) -> RowWords:
+        """Return what a row says; nothing in the moment before the rows of a project that was closed go."""
+        table = self.session.state.table
+        return self.words(row) if all(table.contains(picture) for picture in row.pictures) else RowWords("")
+
     def show_row(self, row: Any | None) -> None:
         """Show the row in hand, or that there is none."""
+        raise NotImplementedError
+
+    def set_lists(self, lists: Lists | None) -> None:
+        """Work through what was found in a set; through nothing where there is none."""
         raise NotImplementedError
 
     def heading(self) -> list[QWidget]:
@@ -297,9 +307,15 @@ class WorkPanel(QWidget):
     # The list
 
     def set_rows(self, rows: Sequence[Row]) -> None:
-        """Work through these; the one in hand stays in hand where it is among them."""
-        before = self.in_hand
-        self._rows = rows
+        """Work through these, but for those with pictures that are in the project no more.
+
+        The one in hand stays in hand where it is among them.
+        """
+        before, table = self.in_hand, self.session.state.table
+        pictures = np.array([picture for row in rows for picture in row.pictures], np.int64)
+        if len(table.known(pictures)) < len(pictures):
+            rows = [row for row in rows if all(table.contains(picture) for picture in row.pictures)]
+        self._rows, self._ids_N = rows, table.ids_N
         work = WorkList.of(rows, self.session.state.marks)
         places = [i for i, row in enumerate(rows) if row == before] if before is not None else []
         self._in_hand = places[0] if places else work.next_open(-1)
@@ -350,6 +366,9 @@ class WorkPanel(QWidget):
 
     def _follow_marks(self) -> None:
         """Draw what was decided; what was undone comes back into the hand, where the list is in front."""
+        if self._is_of_another_table:
+            self.set_rows(self._rows)
+            return
         before, work = self._model.work, WorkList.of(self._rows, self.session.state.marks)
         if self.isVisible() and before.rows is work.rows:
             reopened = np.flatnonzero(before.is_done_R & ~work.is_done_R)
@@ -357,8 +376,16 @@ class WorkPanel(QWidget):
                 self._in_hand = int(reopened[0])
         self._list(work)
 
+    @property
+    def _is_of_another_table(self) -> bool:
+        """Whether pictures may have gone since the rows were set: all have, where another project was opened."""
+        return self.session.state.table.ids_N is not self._ids_N
+
     def _draw(self) -> None:
-        self._list(WorkList.of(self._rows, self.session.state.marks))
+        if self._is_of_another_table:
+            self.set_rows(self._rows)
+        else:
+            self._list(WorkList.of(self._rows, self.session.state.marks))
 
     def _list(self, work: WorkList) -> None:
         with_done = self.session.state.choices.find.shows_done
@@ -390,4 +417,4 @@ class WorkPanel(QWidget):
         self.show_row(row)
 
     def _choose_with_done(self, is_on: bool) -> None:
-        self.session.choose(find=replace(self.session.state.choices.find, shows_done=is_on))
+        self.session.set_choices("find", shows_done=is_on)

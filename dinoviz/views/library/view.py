@@ -189,7 +189,7 @@ class LibraryView(QWidget):
         self._session.set_query(replace(query, descending=not query.descending))
 
     def _choose(self, **choices: Any) -> None:
-        self._session.choose(library=replace(self._session.state.choices.library, **choices))
+        self._session.set_choices("library", **choices)
 
     def _keep_side(self, side: int) -> None:
         self._choose(side_px=side)

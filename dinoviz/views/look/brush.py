@@ -89,9 +89,17 @@ class MaskBrush:
 
     def change(self, what: str) -> None:
         """Undo or redo a stroke, or clear all."""
-        if self.strokes and what in ("undo", "redo", "clear"):
-            getattr(self.strokes, what)()
-            self.write()
+        strokes = self.strokes
+        if strokes is None:
+            return
+        match what:
+            case "undo":
+                strokes.undo()
+            case "redo":
+                strokes.redo()
+            case "clear":
+                strokes.clear()
+        self.write()
 
     def write(self) -> None:
         """Write what was brushed on the picture in hand; a file that would hold nothing is removed."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from html import escape
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QIcon, QImage, QPixmap
+from PySide6.QtGui import QIcon, QPixmap
 from PySide6.QtWidgets import QCheckBox, QComboBox, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from dinoviz import theme
 from dinoviz.choices import LookChoices
 from dinoviz.controls import Hint, IconButton, Section, Segmented, SliderRow, label
 from dinoviz.looking import SIDES, side_of
-from dinoviz.widgets.picture.overlays import COLOUR_MAPS, ColourMap, colour_table
+from dinoviz.widgets.picture.overlays import COLOUR_MAPS, ColourMap, colour_table, image_of_rgb
 from dinoviz.words import counted, tr
 from engine.questions import Model
 
@@ -458,6 +458,4 @@ def _check(text: str, tip: str, choose: Callable[[bool], object]) -> QCheckBox:
 
 
 def _swatch(name: ColourMap) -> QIcon:
-    table = colour_table(name)
-    strip = QImage(table.tobytes(), 256, 1, 768, QImage.Format.Format_RGB888)
-    return QIcon(QPixmap.fromImage(strip.scaled(SWATCH)))
+    return QIcon(QPixmap.fromImage(image_of_rgb(colour_table(name)[None]).scaled(SWATCH)))

@@ -6,7 +6,6 @@ asked for ahead, so that stepping shows them at once.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -102,7 +101,7 @@ class LookView(QWidget):
         return self._session.state.choices.look
 
     def _choose(self, **fields: object) -> None:
-        self._session.choose(look=replace(self._choices, **fields))  # type: ignore[arg-type]
+        self._session.set_choices("look", **fields)
 
     # Building
 

@@ -24,7 +24,7 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QColor, QFontMetrics, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -42,6 +42,7 @@ from dinoviz import theme
 from dinoviz.controls import Hint
 from dinoviz.query import Query
 from dinoviz.watching import follow
+from dinoviz.widgets.picture.overlays import image_of_rgb
 from dinoviz.widgets.scatter.colouring import Colouring, Group, is_in_filter
 from dinoviz.words import counted, tr
 
@@ -190,7 +191,7 @@ class _Bar(QWidget):
 
     def show_scale(self, colouring: Colouring, colours_K3: NDArray[np.uint8]) -> None:
         """Take another range."""
-        self._colouring, self._colours_K3 = colouring, np.ascontiguousarray(colours_K3[:255])
+        self._colouring, self._colours_K3 = colouring, colours_K3[:255]
         scale = colouring.scale
         self.setAccessibleName(f"{scale.low} to {scale.high}" if scale else "")
         self.update()
@@ -202,8 +203,7 @@ class _Bar(QWidget):
             return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        strip = QImage(self._colours_K3.data, 255, 1, 3 * 255, QImage.Format.Format_RGB888)
-        painter.drawImage(QRectF(0, 0, self.width(), BAR_PX), strip)
+        painter.drawImage(QRectF(0, 0, self.width(), BAR_PX), image_of_rgb(self._colours_K3[None]))
         painter.setFont(theme.font("small"))
         painter.setPen(theme.colours().muted)
         room = QRectF(0, BAR_PX + theme.SPACE_S, self.width(), self.height() - BAR_PX - theme.SPACE_S)

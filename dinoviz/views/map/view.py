@@ -5,7 +5,6 @@ filter, the selection, the current picture and the one under the mouse are the s
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -201,7 +200,7 @@ class MapView(QWidget):
         return self._classes if self._is_of_classes else self.drawing.data
 
     def _choose(self, **fields: Any) -> None:
-        self._session.choose(map=replace(self._choices, **fields))
+        self._session.set_choices("map", **fields)
 
     def _has_map(self) -> bool:
         return self._stack.currentWidget() is not self.empty

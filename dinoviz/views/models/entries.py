@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from platformdirs import user_cache_dir
-
 from dinoviz.features import SetRow
+from dinoviz.model_names import weights_folder
+from dinoviz.run_states import run_state, state_in_words
 from dinoviz.session import RunRow
 from dinoviz.words import counted, run_name, tr
 from engine.catalogue import BUNDLED, WEIGHTS, ReleasedWeights, Shape, name_of
-from engine.facts import BUNDLED_FILE, models_folder, start_shape
+from engine.facts import BUNDLED_FILE, start_shape
 from engine.run_files import BACKBONE
 from engine.weight_files import (
     HalfHere,
@@ -92,11 +92,6 @@ class ModelEntry:
         return all(word in said for word in text.casefold().split())
 
 
-def weights_folder() -> Path:
-    """Return the folder of fetched and imported weights."""
-    return models_folder(user_cache_dir("dinoviz"))
-
-
 def read_models(runs: Sequence[RunRow], folder: Path | None = None) -> tuple[ModelEntry, ...]:
     """Return all backbones: of runs, the newest first; the bundled one; imported ones; released ones."""
     folder = folder or weights_folder()
@@ -142,12 +137,12 @@ def _of_run(run: RunRow) -> ModelEntry | None:
     if path is None:
         return None
     shape, parameters = start_shape(str(run.folder), Path()), n_parameters(path)
-    state = {"finished": tr("finished"), "stopped": tr("stopped, can go on"), "failed": tr("failed")}
+    state, _process = run_state(run.folder, run.state)
     return ModelEntry(
         model=str(run.folder),
         name=run_name(run.number),
         family="run",
-        about=f"{run.about} · {state.get(run.state, tr('being trained'))}",
+        about=f"{run.about} · {state_in_words(state)}",
         presence="here",
         shape=shape,
         parameters=parameters,

@@ -1,7 +1,6 @@
 """Models: the backbones there are, with what is to be known before one is fetched; use, download, import, delete."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt
@@ -115,7 +114,7 @@ class ModelsView(QWidget):
         return self._desk.session.state.choices.models
 
     def _choose(self, **changes: object) -> None:
-        self._desk.session.choose(models=replace(self._choices, **changes))  # type: ignore[arg-type]
+        self._desk.session.set_choices("models", **changes)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Look again what is on the disk."""
@@ -292,7 +291,7 @@ class ModelsView(QWidget):
                 raise problem
             session.notify("error", tr("{name} could not be moved to the trash.", name=entry.name), str(problem))
 
-        self._desk.background.run("trash", work, done, failed)
+        self._desk.background.run("", work, done, failed)  # a second one waits, and drops no other
 
     def _choose_file(self) -> None:
         kinds = " ".join(f"*{suffix}" for suffix in WEIGHT_SUFFIXES)

@@ -21,6 +21,7 @@ from dinoviz.controls import IconButton, label
 from dinoviz.desk import Desk
 from dinoviz.views.train.run_plan import crop_fields
 from dinoviz.watching import follow
+from dinoviz.widgets.picture.overlays import image_of_rgb
 from dinoviz.words import tr
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
@@ -51,11 +52,7 @@ class CropsShown:
 
 
 def _images(crops_VYX3: NDArray[np.uint8]) -> tuple[QImage, ...]:
-    rows, cols = crops_VYX3.shape[1:3]
-    return tuple(
-        QImage(np.ascontiguousarray(crop_YX3).data, cols, rows, 3 * cols, QImage.Format.Format_RGB888).copy()
-        for crop_YX3 in crops_VYX3
-    )
+    return tuple(image_of_rgb(crop_YX3) for crop_YX3 in crops_VYX3)
 
 
 def read_crops(file: Path, answer: Cropped) -> CropsShown | None:

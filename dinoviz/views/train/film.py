@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from PySide6.QtGui import QImage
 
-from dinoviz.widgets.picture.overlays import attention_mask, heat_image, rgb_image, shade_image, smoothed
+from dinoviz.widgets.picture.overlays import attention_mask, heat_image, image_of_rgb, rgb_image, shade_image, smoothed
 from engine.errors import BadInput, UnreadablePicture
 from engine.images import open_rgb
 from engine.seeing.probe_files import ProbeLook, probe_files, read_probes
@@ -116,5 +116,4 @@ def _picture(path: Path) -> QImage | None:
     rows, cols = picture_YX3.shape[:2]
     scale = min(1.0, PICTURE_PX / min(rows, cols))
     size = max(1, round(cols * scale)), max(1, round(rows * scale))
-    small_YX3 = np.ascontiguousarray(Image.fromarray(picture_YX3).resize(size, Image.Resampling.BOX))
-    return QImage(small_YX3.data, *size, 3 * size[0], QImage.Format.Format_RGB888).copy()
+    return image_of_rgb(np.asarray(Image.fromarray(picture_YX3).resize(size, Image.Resampling.BOX)))

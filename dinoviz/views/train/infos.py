@@ -1,22 +1,15 @@
-"""How the runs of a project are: which go on, how far each is, which can be gone on with. Read in the background.
-
-A run is found again after the window was closed by the lock of its folder, which the process that trains it holds for
-as long as it lives. One that was cut off holds no lock and never said how it ended: it is interrupted.
-"""
+"""How the runs of a project are: which go on, how far each is, which can be gone on with. Read in the background."""
 
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from dinoviz.run_states import RunState, run_state
 from dinoviz.session import RunRow
 from engine.errors import BadInput
 from engine.run_files import has_checkpoint, plan_of, state_of
-from engine.store import writer_of
-
-RunState = Literal["running", "finished", "stopped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +66,7 @@ def read_infos(rows: Sequence[RunRow]) -> tuple[RunInfo, ...]:
 
 
 def _info(row: RunRow) -> RunInfo:
-    process = writer_of(row.folder)
+    state, process = run_state(row.folder, row.state)
     told = state_of(row.folder)
     steps, batch = 0, 1
     try:
@@ -86,7 +79,7 @@ def _info(row: RunRow) -> RunInfo:
         folder=row.folder,
         about=row.about,
         started=row.started,
-        state=_state(row.state, is_running=process is not None),
+        state=state,
         process=process,
         step=told.step,
         steps=steps,
@@ -95,15 +88,6 @@ def _info(row: RunRow) -> RunInfo:
         rate=told.values.get("pictures_per_s", 0.0),
         has_weights=has_checkpoint(row.folder),
     )
-
-
-def _state(kept: str, *, is_running: bool) -> RunState:
-    if is_running:
-        return "running"
-    match kept:
-        case "finished" | "stopped" | "failed":
-            return kept
-    return "interrupted"
 
 
 def ask_to_stop(process: int) -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from platformdirs import user_cache_dir
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QApplication,
@@ -25,7 +24,9 @@ from PySide6.QtWidgets import (
 from dinoviz import theme
 from dinoviz.controls import Choice, IconButton, Segmented, button, label
 from dinoviz.desk import Desk
+from dinoviz.engine_process import SCANS
 from dinoviz.jobs import Job
+from dinoviz.model_names import weights_folder
 from dinoviz.table import Ids, no_ids
 from dinoviz.views.train import run_plan
 from dinoviz.views.train.crop_preview import PICTURES, CropPreview
@@ -38,7 +39,7 @@ from dinoviz.words import counted, size_in_words, time_in_words, tr
 from engine.catalogue import BUNDLED, Shape, VitShape
 from engine.errors import UserError
 from engine.estimates import Speed, parameters
-from engine.facts import TRAIN, free_bytes, models_folder, start_shape
+from engine.facts import TRAIN, free_bytes, start_shape
 from engine.recipes import Plan, Recipe
 from engine.run_files import newest_speed
 from engine.sets import RUNS
@@ -63,7 +64,7 @@ class NewRunPage(QWidget):
         self._kept: list[str] = []
         self._shapes: dict[str, Shape | None] = {}
         self._speeds: dict[tuple[str, str], Speed | None] = {}
-        self._sides: tuple[object, np.ndarray] = ((), np.zeros(0, np.int32))
+        self._sides: tuple[tuple[object, ...], np.ndarray] = ((None, None, None), np.zeros(0, np.int32))
         self._sorted: tuple[Ids, Ids] = (no_ids(), no_ids())
         self.prepared: Prepared | None = None
         self.form = RecipeForm(self._typed)
@@ -166,7 +167,7 @@ class NewRunPage(QWidget):
         """Ask what the machine is when it is first needed."""
         if self._facts is None:
             self._facts = MachineFacts(self._desk.jobs, self._take_machines)
-        self._kept = sorted(path.stem for path in models_folder(user_cache_dir("dinoviz")).glob("*.safetensors"))
+        self._kept = sorted(path.stem for path in weights_folder().glob("*.safetensors"))
         self.draw()
 
     def _take_machines(self, machines: Machines) -> None:
@@ -198,8 +199,8 @@ class NewRunPage(QWidget):
         if not self._machines or state.project is None:
             return None
         only = self._only()
-        key = (id(state.table), id(state.marks), None if only is None else only.tobytes())
-        if key != self._sides[0]:
+        key = (state.table, state.marks, only)  # values that are replaced, never changed
+        if any(new is not old for new, old in zip(key, self._sides[0], strict=True)):
             self._sides = key, run_plan.sides_to_learn_from(state.table, state.marks.hidden, only)
         return Ground(
             shorter_sides=self._sides[1],
@@ -211,7 +212,7 @@ class NewRunPage(QWidget):
 
     def _shape_of(self, model: str) -> Shape | None:
         if model not in self._shapes:
-            self._shapes[model] = start_shape(model, models_folder(user_cache_dir("dinoviz")))
+            self._shapes[model] = start_shape(model, weights_folder())
         return self._shapes[model]
 
     def _speed_of(self, plan: Plan) -> Speed | None:
@@ -294,9 +295,7 @@ class NewRunPage(QWidget):
 
     def _draw_summary(self, prepared: Prepared) -> None:
         plan, took = prepared.plan, prepared.took
-        jobs = self._desk.session.state.jobs
-        is_busy = any(not job.is_over and job.argv[0] not in ("scan", "doctor", "models") for job in jobs)
-        self.start_button.setText(tr("Add to queue") if is_busy else tr("Start training"))
+        self.start_button.setText(tr("Add to queue") if self._is_busy else tr("Start training"))
         self.start_button.setEnabled(prepared.can_start)
         self._all_auto.setVisible(bool(prepared.recipe.asked or prepared.problems))
         if plan is None or took is None:
@@ -329,6 +328,11 @@ class NewRunPage(QWidget):
         told = tr("Cannot start: see {fields}.", fields=", ".join(wrong)) if wrong else prepared.problem
         self._say(self._wrong, told)
         self.start_button.setToolTip(told)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a run would wait for the jobs before it."""
+        return any(not job.is_over and job.argv[0] not in SCANS for job in self._desk.session.state.jobs)
 
     def _pictures_in_words(self, n: int) -> str:
         """Return how many pictures are learnt from, and why not all where a split is kept apart."""
@@ -381,7 +385,7 @@ class NewRunPage(QWidget):
         self._set_texts({})
 
     def _choose_scope(self, scope: str) -> None:
-        self._desk.session.choose(train=replace(self._desk.session.state.choices.train, scope=scope))
+        self._desk.session.set_choices("train", scope=scope)
 
     def _choose_start(self, place: int) -> None:
         value = str(self.start_from.itemData(place))
@@ -451,11 +455,9 @@ class NewRunPage(QWidget):
         assert self.prepared.plan is not None
         plan = self.prepared.plan
         title = tr("Train {model}, {epochs}", model=plan.model.model, epochs=counted(plan.run.epochs, "epoch"))
-        is_waiting = self.start_button.text() != tr("Start training")
+        waits = self._is_busy
         self._desk.jobs.start(self.arguments(), title, self._ended)
-        told = (
-            tr("It starts after the jobs before it.") if is_waiting else tr("The engine starts; the run appears soon.")
-        )
+        told = tr("It starts after the jobs before it.") if waits else tr("The engine starts; the run appears soon.")
         self._desk.session.notify("info", told)
 
     def _ended(self, _job: Job) -> None:

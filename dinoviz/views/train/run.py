@@ -1,7 +1,7 @@
 """One run: how far it is, what is wrong with it, curves, probe pictures, settings and log, and what to do with it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import Qt
@@ -25,13 +25,14 @@ from dinoviz import theme
 from dinoviz.controls import IconButton, Segmented, button, label
 from dinoviz.desk import Desk
 from dinoviz.jobs import Job
+from dinoviz.run_states import state_in_words
 from dinoviz.views.train import run_plan
 from dinoviz.views.train.curves import CurvesPanel
 from dinoviz.views.train.film import ProbeFilm
 from dinoviz.views.train.infos import RunInfo
 from dinoviz.views.train.log import RunLog
 from dinoviz.views.train.probes import ProbesStrip
-from dinoviz.views.train.runs import PER_MILLE, STATE_KIND, progress_in_words, state_in_words
+from dinoviz.views.train.runs import PER_MILLE, STATE_KIND, progress_in_words
 from dinoviz.widgets.flow import Flow
 from dinoviz.words import run_name, time_in_words, tr
 from engine.recipes import SECTIONS
@@ -122,8 +123,7 @@ class RunPage(QWidget):
         column.addWidget(self._stack, 1)
 
     def _choose(self, **changes: object) -> None:
-        train = self._desk.session.state.choices.train
-        self._desk.session.choose(train=replace(train, **changes))  # type: ignore[arg-type]
+        self._desk.session.set_choices("train", **changes)
 
     def _head(self) -> QHBoxLayout:
         self._title = label("", "title")
@@ -224,7 +224,7 @@ class RunPage(QWidget):
         if not self._about.hasFocus() and self._about.text() != info.about:
             self._about.setText(info.about)
             self._about.setCursorPosition(0)
-        self._state.setText(state_in_words(info))
+        self._state.setText(state_in_words(info.state))
         if self._state.property("kind") != STATE_KIND[info.state]:
             self._state.setProperty("kind", STATE_KIND[info.state])
             self._state.style().polish(self._state)

@@ -9,23 +9,11 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QScroll
 
 from dinoviz import theme
 from dinoviz.controls import Elided, IconButton, label
+from dinoviz.run_states import state_in_words
 from dinoviz.views.train.infos import RunInfo
 from dinoviz.words import run_name, time_in_words, tr
 
 PER_MILLE = 1000
-
-
-def state_in_words(info: RunInfo) -> str:
-    """Return how a run is."""
-    return {
-        "running": tr("running"),
-        "finished": tr("finished"),
-        "stopped": tr("stopped"),
-        "failed": tr("failed"),
-        "interrupted": tr("interrupted"),
-    }[info.state]
-
-
 STATE_KIND = {"running": "good", "finished": "small", "stopped": "small", "failed": "danger", "interrupted": "warning"}
 
 
@@ -93,7 +81,7 @@ class RunCard(QFrame):
     def show_info(self, info: RunInfo, *, is_shown: bool, is_compared: bool) -> None:
         """Show how a run is."""
         self._about.say(tr("{about} · {when}", about=info.about, when=started_in_words(info.started)))
-        _say(self._state, state_in_words(info))
+        _say(self._state, state_in_words(info.state))
         if self._state.property("kind") != STATE_KIND[info.state]:
             self._state.setProperty("kind", STATE_KIND[info.state])
             self._state.style().polish(self._state)
@@ -108,7 +96,7 @@ class RunCard(QFrame):
             self.setProperty("hot", "true" if is_shown else "false")
             self.style().unpolish(self)
             self.style().polish(self)
-        told = f"{tr('Run {number}', number=self.number)}, {state_in_words(info)}, {progress_in_words(info)}"
+        told = f"{tr('Run {number}', number=self.number)}, {state_in_words(info.state)}, {progress_in_words(info)}"
         self.setAccessibleName(told)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:

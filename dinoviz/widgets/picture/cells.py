@@ -1,4 +1,4 @@
-"""Where the cells of a grid of pictures lie, and how one of them is drawn. The widget is in ``picture_grid``.
+"""Where the cells of a grid of pictures lie, and how one of them is drawn. The widget is in ``grid``.
 
 Lengths are logical px. Rows and columns are counted from the top left; a position is the place in the list of ids.
 """

@@ -2,11 +2,11 @@
 
 It holds ids and nothing else of the pictures. What is selected, current and under the mouse is the session's, so every
 other view follows; the thumbnails are those of ``thumbnails``, which this grid tells what is seen now and what comes
-next. Where cells lie and how one is drawn is in ``grid_cells``.
+next. Where cells lie and how one is drawn is in ``cells``.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -891,8 +891,3 @@ def with_text(text_of: Callable[[int], str]) -> Looks:
         return replace(usual, text=text_of(picture))
 
     return look
-
-
-def ids_of(mime: QMimeData) -> Sequence[int]:
-    """Return the pictures that are dragged within the window; none where something else is."""
-    return [int(part) for part in bytes(mime.data(OWN_IDS).data()).split()]

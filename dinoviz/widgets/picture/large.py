@@ -4,10 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtGui import QImage
-
 from dinoviz.background import Background
 from dinoviz.widgets.picture.layers import Pyramid
+from dinoviz.widgets.picture.overlays import image_of_rgb
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
 
@@ -22,9 +21,7 @@ def read_pyramid(path: Path) -> Pyramid:
     Raises:
         UnreadablePicture: it cannot be.
     """
-    picture_YX3 = open_rgb(path)
-    height, width = picture_YX3.shape[:2]
-    return Pyramid.of(QImage(picture_YX3.data, width, height, 3 * width, QImage.Format.Format_RGB888))
+    return Pyramid.of(image_of_rgb(open_rgb(path)))
 
 
 class LargePictures:

@@ -145,6 +145,15 @@ def image_of_argb(argb_RC: NDArray[np.uint32]) -> QImage:
     return QImage(data.data, cols, rows, 4 * cols, QImage.Format.Format_ARGB32_Premultiplied).copy()
 
 
+def image_of_rgb(colours_YX3: NDArray[np.uint8]) -> QImage:
+    """Return opaque colours as an image of its own memory, of the format that is painted quickest."""
+    rows, cols = colours_YX3.shape[:2]
+    data = np.ascontiguousarray(colours_YX3)
+    return QImage(data.data, cols, rows, 3 * cols, QImage.Format.Format_RGB888).convertToFormat(
+        QImage.Format.Format_RGB32
+    )
+
+
 def rgb_image(colours_RC3: NDArray[np.uint8], *, opacity: float = 1.0, blank_is_clear: bool = True) -> QImage:
     """Return colours of patches, a pixel a patch, premultiplied; what is black, being no foreground, may be clear."""
     alpha_RC = np.full(colours_RC3.shape[:2], opacity)
@@ -338,7 +347,7 @@ def reaching(values: NDArray, lattice: Lattice) -> tuple[NDArray, QRectF]:
     """
     counts, area = (lattice.rows, lattice.cols), covered(lattice)
     # One patch reaches over the strip; of the finer cells of a mask that was brushed, as many as make up a patch.
-    beyond = [-(-(n - count * lattice.patch) // lattice.patch) for n, count in zip(lattice.resized, counts, strict=True)]
+    beyond = [-(-n // lattice.patch) - count for n, count in zip(lattice.resized, counts, strict=True)]
     more = [(0, n * (size // count)) for n, size, count in zip(beyond, values.shape, counts, strict=False)]
     wide = area.width() * (1 + beyond[1] / lattice.cols)
     high = area.height() * (1 + beyond[0] / lattice.rows)

@@ -614,10 +614,6 @@ class ScatterCanvas(QWidget):
             return theme.colours().accent
         return QColor(*map(int, self._colours_K3[min(int(self._codes_N[number]), len(self._colours_K3) - 1)]))
 
-    def thumbnails_in_view(self) -> list[int]:
-        """Return the numbers that are shown as pictures now."""
-        return list(self.thumbnails.boxes)
-
     # Mouse, keys, gestures
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
