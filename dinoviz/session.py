@@ -379,9 +379,12 @@ class Session:
             self._set(hovered=picture)
 
     def use_model(self, model: str) -> None:
-        """Look through another backbone."""
+        """Look through another backbone, and find with its features where there are some."""
         if model != self.state.model:
             self._set(model=model)
+        number = next((row.number for row in self.state.sets if row.model == model), None)
+        if number is not None:
+            self.use_set(number)
 
     def use_set(self, number: int) -> None:
         """Find with another set of features."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE_PX = (1440, 900)
-PREPARES_S = 120.0
+PREPARES_S = 400.0
 
 
 class Tour:

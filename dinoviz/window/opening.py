@@ -125,7 +125,7 @@ class Opening:
         outcome = job.outcome
         unreadable = len(outcome.get("unreadable", []))
         if job.did_it and outcome.get("checked"):
-            text = tr("{n} read.", n=counted(outcome["checked"], tr("picture")))
+            text = tr("{n} read.", n=counted(outcome["checked"] - unreadable, tr("picture")))
             hint = (
                 tr("{n} could not be read; the Library lists them with the reason.", n=unreadable) if unreadable else ""
             )

@@ -167,8 +167,13 @@ class Window(QMainWindow):
         self._top_row.setContentsMargins(theme.SPACE_L, 0, theme.SPACE, 0)
         self._top_row.setSpacing(theme.SPACE_S)
         self._top_row.addStretch()
-        for name in ("edit.undo", "edit.redo", "view.palette", "view.inspector"):
-            self._top_row.addWidget(self.desk.actions.button(name))
+        names = ("edit.undo", "edit.redo", "view.palette", "view.inspector")
+        buttons = {name: self.desk.actions.button(name) for name in names}
+        for made in buttons.values():
+            self._top_row.addWidget(made)
+        self._undo, self._redo = buttons["edit.undo"], buttons["edit.redo"]
+        watch(self, self.desk.session, ("undo_text", "redo_text"), self._show_undo)
+        self._show_undo()
         middle = QVBoxLayout()
         middle.setSpacing(0)
         for part in (self._top, Line(), self._split):
@@ -372,6 +377,14 @@ class Window(QMainWindow):
         if self.desk.vision.state != "ready":
             self._is_gpu_lent = False  # a new process takes the GPU
         self._share_gpu()
+
+    def _show_undo(self) -> None:
+        """Say what would be undone and done again."""
+        state = self.desk.session.state
+        said = ((self._undo, "edit.undo", state.undo_text), (self._redo, "edit.redo", state.redo_text))
+        for made, name, text in said:
+            made.setEnabled(bool(text))
+            made.setToolTip("\n".join(filter(None, (self.desk.actions.tip(name), text))))
 
     # Remembering.
 

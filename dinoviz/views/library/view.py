@@ -349,6 +349,14 @@ class LibraryView(QWidget):
                     tr("Show all pictures"),
                     lambda: self._session.set_query(cleared(self._session.state.query)),
                 )
+            case "broken":
+                return EmptyState(
+                    "warning",
+                    tr("None of the files can be read"),
+                    tr("They are listed with the reason of each."),
+                    tr("Show the list"),
+                    lambda: do("library.unreadable"),
+                )
         return EmptyState(
             "funnel",
             tr("No picture matches the filter"),
@@ -379,6 +387,8 @@ def _why_empty(state: State) -> str:
         return "readable"
     if state.query.is_hidden and replace(state.query, is_hidden=False, problem=EMPTY.problem) == rest:
         return "kept"
+    if not state.query.is_filter and (state.table.problem.codes_N >= 0).all():
+        return "broken"
     return "filter"
 
 
