@@ -48,6 +48,8 @@ def _draw(out: Path, project: Path | None, scale: float, places: list[str]) -> i
         if places and view.name not in places:
             continue
         session.go(view.name)
+        if view.name == "find":
+            window.desk.actions.trigger("picture.similar")
         _settle(application, window)
         for mode in ("light", "dark"):
             theme.use(mode)
