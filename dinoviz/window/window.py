@@ -48,6 +48,8 @@ from dinoviz.words import tr
 SIZE_PX = (1360, 860)
 LEAST_PX = (940, 620)
 RAIL_PX = 76
+LEAST_INSPECTOR_PX = 240
+"""Below so much room beside a place it is shown alone."""
 TOP_PX = 44
 SERVICE_GRACE_MS = 1000
 """How long a service may take to its end after jobs had theirs."""
@@ -340,7 +342,7 @@ class Window(QMainWindow):
 
     def _show_inspector(self) -> None:
         has_project = self.desk.session.state.project is not None
-        wanted = has_project and self.memory.has_inspector and self._row().has_inspector
+        wanted = has_project and self.memory.has_inspector and self._row().has_inspector and self._has_room()
         if wanted and self._inspector is None:
             inspector = importlib.import_module("dinoviz.window.inspector")
             self._inspector = inspector.Inspector(self.desk)
@@ -351,6 +353,11 @@ class Window(QMainWindow):
             self._split.setSizes([max(1, self._split.width() - width), width])
         if self._inspector is not None:
             self._inspector.setVisible(wanted)
+
+    def _has_room(self) -> bool:
+        """Tell whether the inspector fits beside the place in front without cutting any of it."""
+        place = self.stack.currentWidget()
+        return place is None or self.width() - RAIL_PX - place.minimumSizeHint().width() >= LEAST_INSPECTOR_PX
 
     def toggle_inspector(self) -> None:
         """Show or hide the inspector."""
@@ -448,6 +455,8 @@ class Window(QMainWindow):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep what lies over the window in its place."""
         super().resizeEvent(event)
+        if self.is_ready:
+            self._inspect_later.start()
         self.toasts.place()
 
     def closeEvent(self, event: QCloseEvent) -> None:

@@ -22,7 +22,6 @@ from engine.catalogue import MAP_METHODS, WEIGHTS
 
 PAGES = (("looks", "What they see"), ("neighbours", "Neighbours"), ("maps", "Maps"))
 TOOLS = (("pan", "Move", "hand"), ("lasso", "Lasso", "lasso"), ("rectangle", "Rectangle", "selection"))
-NAME_PX = 220
 LOOKING = "compare models"
 
 
@@ -90,10 +89,8 @@ class CompareView(QWidget):
         row.addSpacing(theme.SPACE)
         row.addWidget(self._of_looks())
         row.addWidget(self._of_maps())
-        row.addStretch()
         self._name = Elided()
-        self._name.setMinimumWidth(NAME_PX)
-        row.addWidget(self._name)
+        row.addWidget(self._name, 1)
         row.addWidget(self._desk.actions.button("compare.previous"))
         row.addWidget(self._desk.actions.button("compare.next"))
         self._add = button(tr("Add a network"), self._show_add_menu, icon="plus")
