@@ -136,8 +136,10 @@ def sole_writer(folder: Path, work: str) -> Iterator[None]:
             _lock(file)
         except OSError as problem:
             raise Busy(f"Another process {work} '{folder}'.", "Wait for it to end, or stop it.") from problem
-        # Beside the lock, as Windows lets nobody read a locked file.
-        write_atomically(folder / _WRITER, lambda target: target.write(str(os.getpid()).encode()))
+        # Beside the lock, as Windows lets nobody read a locked file. In place, as only who holds the lock writes it,
+        # and half a number names no process that holds it.
+        with saying_full(folder / _WRITER):
+            (folder / _WRITER).write_text(str(os.getpid()))
         yield
 
 
