@@ -58,10 +58,12 @@ def opened(project: Path | None = None) -> Iterator[Window]:
 def stand_in(folder: Path) -> Path:
     """Write a program that takes the place of Python, and return it.
 
-    ``engine VERB FILE`` puts the first line that it is sent into FILE and ends; ``engine deaf`` hears nothing.
+    ``engine VERB /FILE`` puts the first line that it is sent into the file and ends; ``engine deaf`` hears nothing.
     """
     program = folder / "stand-in"
-    program.write_text('#!/bin/sh\n[ "$4" = deaf ] && exec sleep 30\nread -r line && echo "$line" > "$5"\n')
+    program.write_text(
+        '#!/bin/sh\n[ "$4" = deaf ] && exec sleep 30\nread -r line; case "$5" in /*) echo "$line" > "$5";; esac\n'
+    )
     program.chmod(0o755)
     return program
 
