@@ -458,10 +458,12 @@ class PictureGrid(QAbstractScrollArea):
 
     def _look(self, picture: int) -> CellLook:
         state = self._session.state
+        # A cell may be painted before the colour of a new tag is there; it is drawn again a turn later.
+        colours = self._tag_colours
         look = CellLook(
             caption=(self._caption(picture) if self._caption else None) or "",
             stars=state.marks.ratings.get(picture, 0),
-            tags=tuple(self._tag_colours[tag] for tag in state.marks.tags_of(picture)) if self._tag_colours else (),
+            tags=tuple(colours[tag] for tag in state.marks.tags_of(picture) if tag in colours) if colours else (),
             is_problem=bool(self._desk.thumbnails.problem(picture)),
             is_changed=picture in state.marks.labels,
         )
