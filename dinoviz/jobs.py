@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from engine.errors import EXIT_PARTIAL
 from engine.protocol import Failed, Finished, Made, Measured, Noticed, Progress
 
 State = Literal["waiting", "running", "stopping", "done", "partial", "stopped", "failed"]
 
 ENDED: frozenset[State] = frozenset({"done", "partial", "stopped", "failed"})
-EXIT_PARTIAL = 4
 MOST_NOTICES = 200
 """Sentences of a job that are kept; its log has all."""
 

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import __version__
-from engine.commands import COMMANDS, EXIT_CODES, Outcome, time_in_words
+from engine.commands import COMMANDS, EXIT_CODES, Outcome
 from engine.errors import EXIT_BUG, Stopped, UserError
 from engine.faults import fault_of_the_world
 from engine.protocol import Failed, Finished, Made, Measured, Message, Noticed, Progress
+from engine.quantities import time_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console

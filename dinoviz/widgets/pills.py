@@ -99,16 +99,6 @@ class Stars(QWidget):
         else:
             super().keyPressEvent(event)
 
-    def focusInEvent(self, event: QFocusEvent) -> None:
-        """Show the ring."""
-        super().focusInEvent(event)
-        self.update()
-
-    def focusOutEvent(self, event: QFocusEvent) -> None:
-        """Take the ring away."""
-        super().focusOutEvent(event)
-        self.update()
-
     def _rate(self, stars: int) -> None:
         self._hovered = 0
         self.rated.emit(0 if stars == self._stars else stars)

@@ -29,11 +29,12 @@ from dinoviz.watching import follow, watch
 from dinoviz.widgets.picture.cells import tag_colours
 from dinoviz.widgets.picture.grid import PictureGrid
 from dinoviz.widgets.pills import DOT_PX, Stars, TagField, WordField
-from dinoviz.words import date_in_words, size_in_words, tr
+from dinoviz.words import date_in_words, tr
 from engine.errors import UserError
 from engine.finding.neighbours import read_neighbours
 from engine.images import Shot, shot
 from engine.marks import Marks
+from engine.quantities import size_in_words
 from engine.sets import FeatureSet
 
 WIDTHS_PX = (264, 440)

@@ -13,7 +13,8 @@ from dinoviz.engine_process import Jobs
 from dinoviz.jobs import Job
 from dinoviz.session import Session, State
 from dinoviz.watching import watch
-from dinoviz.words import counted, time_in_words, tr
+from dinoviz.words import counted, tr
+from engine.quantities import time_in_words
 
 BAR_PX = 32
 PANEL_PX = 260

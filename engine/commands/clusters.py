@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.commands import Outcome, new_parser, time_in_words
+from engine.commands import Outcome, new_parser
 from engine.commands.arguments import add_set
 from engine.commands.listing import Gallery, made_folder, named_in_words
 from engine.errors import BadRecipe
@@ -20,6 +20,7 @@ from engine.machine import wait_without_spinning
 from engine.project import Project
 from engine.protocol import Made, Tell
 from engine.provenance import of_set
+from engine.quantities import time_in_words
 from engine.seeing.drawing import write_png
 from engine.sets import FeatureSet
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine import distributed
 from engine.catalogue import name_of
-from engine.commands import Outcome, StopSignal, new_parser, size_in_words, time_in_words
+from engine.commands import Outcome, StopSignal, new_parser
 from engine.commands.arguments import add_device, add_model
 from engine.commands.listing import named_in_words
 from engine.commands.scanning import open_project, scan_into
@@ -26,6 +26,7 @@ from engine.models.weights import Backbone, load_backbone
 from engine.project import GONE as FILE_GONE
 from engine.project import Picture, Project
 from engine.protocol import Noticed, Tell
+from engine.quantities import size_in_words, time_in_words
 from engine.seeing.embed import Embedder, Seen, block_length, dimensions
 from engine.seeing.grid import Grid
 from engine.sets import GONE, ROW, SEEN, Block, FeatureSet, FeatureWriter, Kind, SetPlan, View, hash_words

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, get_args
 
 from engine import provenance
 from engine.catalogue import MAP_METHODS, formats_of
-from engine.commands import Outcome, add_verb, new_parser, size_in_words
+from engine.commands import Outcome, add_verb, new_parser
 from engine.commands.arguments import add_model, add_set, add_target, formats_in_words
 from engine.commands.export_looks import add_attention, add_masks
 from engine.commands.listing import counted, named_in_words
@@ -25,6 +25,7 @@ from engine.finding.map_files import Method, PictureMap, read_map
 from engine.finding.neighbours import read_neighbours
 from engine.project import Project
 from engine.protocol import Noticed, Tell
+from engine.quantities import size_in_words
 from engine.sets import FeatureSet
 from engine.timing import Pace
 

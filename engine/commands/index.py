@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.commands import Outcome, StopSignal, new_parser, size_in_words, time_in_words
+from engine.commands import Outcome, StopSignal, new_parser
 from engine.commands.arguments import add_set
 from engine.errors import Stopped
 from engine.finding.index import EXACT_UP_TO, FEW, MANY, is_done, make_index
@@ -13,6 +13,7 @@ from engine.finding.parts import PartsAbout, current_parts, make_part_index
 from engine.machine import peak_memory_bytes
 from engine.project import Project
 from engine.protocol import Noticed, Tell
+from engine.quantities import size_in_words, time_in_words
 from engine.sets import FeatureSet
 
 BRIEF_S = 10  # below it tenths of a second are told

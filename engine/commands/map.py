@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import MAP_METHODS
-from engine.commands import Outcome, StopSignal, new_parser, size_in_words, time_in_words
+from engine.commands import Outcome, StopSignal, new_parser
 from engine.commands.arguments import add_set
 from engine.commands.listing import Gallery, made_folder, neighbours_of
 from engine.errors import BadInput, BadRecipe, Stopped
@@ -32,6 +32,7 @@ from engine.machine import peak_memory_bytes, usable_cores, wait_without_spinnin
 from engine.project import Project
 from engine.protocol import Made, Noticed, Tell
 from engine.provenance import of_set
+from engine.quantities import size_in_words, time_in_words
 from engine.seeing.drawing import write_png
 from engine.sets import FeatureSet
 

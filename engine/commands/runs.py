@@ -10,7 +10,7 @@ import numpy as np
 
 from engine import distributed
 from engine.catalogue import Shape
-from engine.commands import Outcome, StopSignal, size_in_words, time_in_words
+from engine.commands import Outcome, StopSignal
 from engine.commands.listing import named_in_words
 from engine.errors import EXIT_PARTIAL, BadInput
 from engine.estimates import Estimate
@@ -18,6 +18,7 @@ from engine.facts import TRAIN, Machine, facts_of, to_train_on
 from engine.models.weights import load_backbone, write_backbone
 from engine.project import Picture, Project, pictures_folder_of
 from engine.protocol import Noticed, Tell
+from engine.quantities import size_in_words, time_in_words
 from engine.recipes import (
     FIELDS,
     SECTIONS,

@@ -14,8 +14,9 @@ from dinoviz.views.find.work_panel import RowWords, WorkPanel, keyed
 from dinoviz.watching import watch
 from dinoviz.widgets.flow import Flow
 from dinoviz.widgets.picture.tile import INSET_PX, LINE_PX, PictureTile, TileLook
-from dinoviz.words import counted, size_in_words, tr
+from dinoviz.words import counted, tr
 from engine.finding.duplicate_files import Duplicates
+from engine.quantities import size_in_words
 
 LARGEST_PX, SMALLEST_PX = 400, 150
 MOST_TILES = 60

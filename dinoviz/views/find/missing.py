@@ -12,7 +12,8 @@ from dinoviz.controls import EmptyState, clear
 from dinoviz.desk import Desk
 from dinoviz.features import SetRow
 from dinoviz.jobs import Job
-from dinoviz.words import counted, size_in_words, tr
+from dinoviz.words import counted, tr
+from engine.quantities import size_in_words
 from engine.records import read_record
 from engine.sets import SetPlan, short_name
 

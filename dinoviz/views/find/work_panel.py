@@ -202,7 +202,7 @@ class WorkPanel(QWidget):
 
     def words(self, row: Any) -> RowWords:
         """Return what a row says in the list."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every panel has its own, and Qt's classes take no ABC
 
     def _words_now(self, row: Row) -> RowWords:
         """Return what a row says; nothing in the moment before the rows of a project that was closed go."""
@@ -211,11 +211,11 @@ class WorkPanel(QWidget):
 
     def show_row(self, row: Any | None) -> None:
         """Show the row in hand, or that there is none."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every panel has its own, and Qt's classes take no ABC
 
     def set_lists(self, lists: Lists | None) -> None:
         """Work through what was found in a set; through nothing where there is none."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every panel has its own, and Qt's classes take no ABC
 
     def heading(self) -> list[QWidget]:
         """Return what stands above the list."""

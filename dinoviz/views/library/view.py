@@ -31,8 +31,9 @@ from dinoviz.table import Ids, PictureTable, no_ids
 from dinoviz.watching import follow, watch
 from dinoviz.widgets.picture.grid import LARGEST_PX, SMALLEST_PX, STEP_PX, PictureGrid
 from dinoviz.widgets.pills import WordPopup
-from dinoviz.words import counted, date_in_words, size_in_words, tr
+from dinoviz.words import counted, date_in_words, tr
 from engine.marks import MOST_STARS
+from engine.quantities import size_in_words
 
 SLIDER_PX = 140
 SORTS: dict[Sort, str] = {

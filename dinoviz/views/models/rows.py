@@ -22,8 +22,9 @@ from dinoviz.controls import Elided, IconButton, button, label, pixmap
 from dinoviz.jobs import Job
 from dinoviz.views.models.entries import ModelEntry, parameters_in_words
 from dinoviz.watching import follow
-from dinoviz.words import size_in_words, time_in_words, tr
+from dinoviz.words import tr
 from engine.catalogue import ResNetShape, VitShape, name_of
+from engine.quantities import size_in_words, time_in_words
 
 ICON_PX = 20
 ACTION_PX = 132

@@ -19,7 +19,8 @@ from dinoviz.controls import Segmented, clear, label
 from dinoviz.views.train.charts import Chart, Curve, Lens, Mark, short
 from dinoviz.views.train.log import Axis, RunLog, condensed, smoothed
 from dinoviz.watching import follow
-from dinoviz.words import run_name, size_in_words, tr
+from dinoviz.words import run_name, tr
+from engine.quantities import size_in_words
 from engine.training.health import NARROW
 from engine.training.schedules import moment
 

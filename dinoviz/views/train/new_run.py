@@ -35,11 +35,12 @@ from dinoviz.views.train.infos import RunInfo
 from dinoviz.views.train.machine_facts import MachineFacts, Machines
 from dinoviz.views.train.run_plan import START, Ground, Prepared
 from dinoviz.watching import watch
-from dinoviz.words import counted, size_in_words, time_in_words, tr
+from dinoviz.words import counted, tr
 from engine.catalogue import BUNDLED, Shape, VitShape
 from engine.errors import UserError
 from engine.estimates import Speed, parameters
 from engine.facts import TRAIN, free_bytes, start_shape
+from engine.quantities import size_in_words, time_in_words
 from engine.recipes import Plan, Recipe
 from engine.run_files import newest_speed
 from engine.sets import RUNS

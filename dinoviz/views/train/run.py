@@ -34,7 +34,8 @@ from dinoviz.views.train.log import RunLog
 from dinoviz.views.train.probes import ProbesStrip
 from dinoviz.views.train.runs import PER_MILLE, STATE_KIND, progress_in_words
 from dinoviz.widgets.flow import Flow
-from dinoviz.words import run_name, time_in_words, tr
+from dinoviz.words import run_name, tr
+from engine.quantities import time_in_words
 from engine.recipes import SECTIONS
 from engine.training.health import FIRST_STEP
 

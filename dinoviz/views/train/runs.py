@@ -4,14 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QScrollArea, QVBoxLayout, QWidget
 
 from dinoviz import theme
 from dinoviz.controls import Elided, IconButton, label
 from dinoviz.run_states import state_in_words
 from dinoviz.views.train.infos import RunInfo
-from dinoviz.words import run_name, time_in_words, tr
+from dinoviz.words import run_name, tr
+from engine.quantities import time_in_words
 
 PER_MILLE = 1000
 STATE_KIND = {"running": "good", "finished": "small", "stopped": "small", "failed": "danger", "interrupted": "warning"}
@@ -96,7 +97,7 @@ class RunCard(QFrame):
             self.setProperty("hot", "true" if is_shown else "false")
             self.style().unpolish(self)
             self.style().polish(self)
-        told = f"{tr('Run {number}', number=self.number)}, {state_in_words(info.state)}, {progress_in_words(info)}"
+        told = f"{run_name(self.number)}, {state_in_words(info.state)}, {progress_in_words(info)}"
         self.setAccessibleName(told)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -114,16 +115,6 @@ class RunCard(QFrame):
                 self.moved.emit(-1)
             case _:
                 super().keyPressEvent(event)
-
-    def focusInEvent(self, event: QFocusEvent) -> None:
-        """Show that keys go here."""
-        super().focusInEvent(event)
-        self.update()
-
-    def focusOutEvent(self, event: QFocusEvent) -> None:
-        """Show that keys go elsewhere."""
-        super().focusOutEvent(event)
-        self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw the ring of the focus over the card."""

@@ -62,7 +62,8 @@ from dinoviz.widgets.picture.cells import (
     picture_rect,
     tag_colours,
 )
-from dinoviz.words import counted, size_in_words, tr
+from dinoviz.words import counted, tr
+from engine.quantities import size_in_words
 
 if TYPE_CHECKING:
     from dinoviz.desk import Desk

@@ -20,10 +20,11 @@ from dinoviz.features import at_table, clusters_at, likeness_to
 from dinoviz.query import Query, ratings
 from dinoviz.table import PictureTable, Words
 from dinoviz.widgets.picture.overlays import colour_table
-from dinoviz.words import size_in_words, tr
+from dinoviz.words import tr
 from engine.errors import UserError
 from engine.finding.neighbours import read_neighbours
 from engine.marks import MOST_STARS, Marks
+from engine.quantities import size_in_words
 from engine.sets import FeatureSet
 
 By = Literal[
