@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dinoviz.choices import LookChoices
 from engine import questions as q
+from engine.arrays import read_npy
 from engine.errors import NotLoaded
 from engine.protocol import Refused
 
@@ -94,19 +95,17 @@ def read_answer(answer: object) -> Seen:
     """
     match answer:
         case q.Maps(path=path, lattice=lattice, layer=layer):
-            return AttentionSeen(_load(path), lattice, layer)
+            return AttentionSeen(read_npy(path), lattice, layer)
         case q.Coloured(pictures=pictures, rule=rule):
-            return PatchesSeen(tuple(_load(one.path) for one in pictures), tuple(one.lattice for one in pictures), rule)
+            maps = tuple(read_npy(one.path) for one in pictures)
+            return PatchesSeen(maps, tuple(one.lattice for one in pictures), rule)
+                tuple(read_npy(one.path) for one in pictures), tuple(one.lattice for one in pictures), rule
+            )
         case q.Likenesses(pictures=pictures):
-            return PatchesSeen(tuple(_load(one.path) for one in pictures), tuple(one.lattice for one in pictures))
+            return PatchesSeen(tuple(read_npy(one.path) for one in pictures), tuple(one.lattice for one in pictures))
         case q.Matched(path=path, lattice=lattice, other=other, mutual=mutual):
-            return MatchesSeen(_load(path), lattice, other, mutual)
+            return MatchesSeen(read_npy(path), lattice, other, mutual)
     raise TypeError(f"{type(answer).__name__} is no answer with arrays")
-
-
-def _load(path: str) -> NDArray:
-    array: NDArray = np.load(Path(path), allow_pickle=False)
-    return array
 
 
 class Looks:

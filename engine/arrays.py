@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadInput
-from engine.store import saying_full, write_atomically
+from engine.store import PARSING, saying_full, write_atomically
 
 
 class ArrayFile:
@@ -33,7 +33,7 @@ class ArrayFile:
         """
         self.path = path
         try:
-            with path.open("rb") as file:
+            with PARSING, path.open("rb") as file:
                 np.lib.format.read_magic(file)
                 shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)
                 self._begin = file.tell()
@@ -100,6 +100,18 @@ class ArrayFile:
             file.flush()
             os.fsync(file.fileno())
         self._n = n
+
+
+def read_npy(path: str | Path) -> NDArray[Any]:
+    """Return what is in an .npy file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or holds objects.
+    """
+    with PARSING:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    return array
 
 
 def write_header(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:

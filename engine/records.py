@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import Busy
-from engine.store import clear_temporaries, replace, sole_writer, write_atomically
+from engine.store import PARSING, clear_temporaries, replace, sole_writer, write_atomically
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -78,7 +78,7 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 def read_array(path: Path) -> NDArray[Any] | None:
     """Return what ``write_array`` wrote, None where it is not there or damaged."""
     try:
-        with path.open("rb") as file:  # np.load would open a ZIP file, too
+        with PARSING, path.open("rb") as file:  # np.load would open a ZIP file, too
             return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, EOFError, ValueError):  # EOFError is of an empty file
         return None

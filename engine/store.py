@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ RENAME_PAUSE_S = 0.05
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WINDOWS_FULL = (39, 112) if sys.platform == "win32" else ()
 """ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL of winerror.h, which Rust does not turn into errno."""
+PARSING = threading.RLock()
+"""Held by a thread while NumPy parses the header of an array: CPython 3.11 miscounts where two threads parse at once
+(python/cpython#106905)."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from engine.errors import BadInput
 from engine.questions import Lattice
-from engine.store import write_atomically
+from engine.store import PARSING, write_atomically
 
 FOLDER = "masks-edited"
 FINER = 4
@@ -96,7 +96,7 @@ class Edits:
             BadInput: it is damaged.
         """
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with PARSING, path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 told = json.loads(str(file["lattice"]))
                 lattice = Lattice(**{**told, "resized": tuple(told["resized"]), "picture": tuple(told["picture"])})
                 made = cls(lattice, file["added"].astype(np.bool_), file["removed"].astype(np.bool_))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadInput
+from engine.store import PARSING
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -55,7 +56,7 @@ def read_probes(path: Path) -> list[ProbeLook]:
         BadInput: the file cannot be read or holds something else.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with PARSING, path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return [_read_look(arrays, i, str(name)) for i, name in enumerate(arrays["names"])]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
         raise BadInput(

@@ -1,11 +1,15 @@
 """Arrays on the disk grow by whole rows."""
 
+import gc
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.arrays import ArrayFile
+from engine.arrays import ArrayFile, read_npy
 from engine.errors import BadInput
 
 
@@ -54,3 +58,34 @@ def test_a_file_that_is_no_array_is_refused(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(BadInput, match=r"a\.npy"):
         ArrayFile(tmp_path / "a.npy")
+
+
+def test_threads_read_headers_at_the_same_time(tmp_path):
+    """CPython 3.11 miscounts where the collector lets another thread in while one parses (python/cpython#106905)."""
+    ArrayFile.create(tmp_path / "a.npy", [(name, np.int32) for name in "abcdefghij"]).append(
+        np.zeros(3, [(name, np.int32) for name in "abcdefghij"])
+    )
+    before = gc.get_threshold()
+
+    class Yielding:
+        """Lets other threads run whenever it is collected."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            time.sleep(0)
+
+    def read(_: int) -> int:
+        for _ in range(20):
+            Yielding()
+            ArrayFile(tmp_path / "a.npy")
+            read_npy(tmp_path / "a.npy")
+        return 1
+
+    gc.set_threshold(20, 2, 2)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            assert sum(threads.map(read, range(40))) == 40
+    finally:
+        gc.set_threshold(*before)

@@ -19,6 +19,7 @@ from dinoviz.desk import Desk
 from dinoviz.widgets.picture.overlays import heat_image, smoothed
 from dinoviz.widgets.picture.tile import Heat, PictureTile, TileLook
 from dinoviz.words import tr
+from engine.arrays import read_npy
 from engine.protocol import Refused
 from engine.questions import Explain, Explained
 
@@ -107,7 +108,7 @@ class WhyCard(QFrame):
 
         def work() -> tuple[Heat, Heat]:
             pairs = ((answer.path, answer.covers), (answer.other_path, answer.other_covers))
-            return tuple(Heat(_drawn(np.load(path)), covers) for path, covers in pairs)  # type: ignore[return-value]
+            return tuple(Heat(_drawn(read_npy(path)), covers) for path, covers in pairs)  # type: ignore[return-value]
 
         def then(heats: tuple[Heat, Heat]) -> None:
             if self._asked == asked is not None:

@@ -23,6 +23,7 @@ from dinoviz.views.train.run_plan import crop_fields
 from dinoviz.watching import follow
 from dinoviz.widgets.picture.overlays import image_of_rgb
 from dinoviz.words import tr
+from engine.arrays import read_npy
 from engine.errors import UnreadablePicture
 from engine.images import open_rgb
 from engine.protocol import Refused
@@ -59,7 +60,7 @@ def read_crops(file: Path, answer: Cropped) -> CropsShown | None:
     """Return what an answer says of a picture, ready for painting; None where the picture or the answer is gone."""
     try:
         picture_YX3 = open_rgb(file, at_least=2 * PICTURE_PX)
-        large, small = (_images(np.load(path, allow_pickle=False)) for path in (answer.large, answer.small))
+        large, small = (_images(read_npy(path)) for path in (answer.large, answer.small))
     except (UnreadablePicture, OSError, ValueError):
         return None
     picture = _images(picture_YX3[None])[0].scaledToHeight(2 * PICTURE_PX, Qt.TransformationMode.SmoothTransformation)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dinoviz.table import PictureTable
 from dinoviz.widgets.scatter.splat import Cloud, Layer, in_unit_square
+from engine.arrays import read_npy
 from engine.errors import UserError
 from engine.finding.class_map_files import ClassMapAbout, kept_class_map
 from engine.finding.labels import key_with_labels
@@ -74,7 +75,7 @@ def read_so_far(set_folder: Path, table: PictureTable) -> PictureMapData | None:
     """Return the t-SNE of a set that is being made; None where none is."""
     try:
         features = FeatureSet(set_folder)
-        positions_N2 = np.load(so_far_path(set_folder))
+        positions_N2 = read_npy(so_far_path(set_folder))
     except (UserError, OSError, ValueError):
         return None
     if len(positions_N2) != len(features):
