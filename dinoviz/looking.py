@@ -99,8 +99,6 @@ def read_answer(answer: object) -> Seen:
         case q.Coloured(pictures=pictures, rule=rule):
             maps = tuple(read_npy(one.path) for one in pictures)
             return PatchesSeen(maps, tuple(one.lattice for one in pictures), rule)
-                tuple(read_npy(one.path) for one in pictures), tuple(one.lattice for one in pictures), rule
-            )
         case q.Likenesses(pictures=pictures):
             return PatchesSeen(tuple(read_npy(one.path) for one in pictures), tuple(one.lattice for one in pictures))
         case q.Matched(path=path, lattice=lattice, other=other, mutual=mutual):
