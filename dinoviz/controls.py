@@ -13,6 +13,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QLayout,
     QLineEdit,
+    QProgressBar,
     QPushButton,
     QSizePolicy,
     QSlider,
@@ -23,8 +24,11 @@ from PySide6.QtWidgets import (
 
 from dinoviz import theme
 from dinoviz.watching import follow
+from dinoviz.words import tr
 
 Press = Callable[[], object]
+BAR_STEPS = 1000
+"""Of a bar that shows a share."""
 
 
 def label(text: str, kind: str = "body", *, wraps: bool = False, tip: str = "") -> QLabel:
@@ -110,6 +114,12 @@ class EmptyState(QWidget):
         column.addStretch(2)
         for part in (self._icon, self._title, self._text):
             column.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
+        self._bar = QProgressBar()
+        self._bar.setFixedWidth(self.WIDTH_PX // 2)
+        self._bar.setTextVisible(False)
+        self._bar.setAccessibleName(tr("Progress"))
+        self._bar.hide()
+        column.addWidget(self._bar, 0, Qt.AlignmentFlag.AlignHCenter)
         self.button: QPushButton | None = None
         if action and on_press:
             self.button = button(action, on_press, kind="primary")
@@ -124,6 +134,12 @@ class EmptyState(QWidget):
         self._title.setText(title)
         self._text.setText(text)
         self._fit()
+
+    def show_share(self, share: float | None) -> None:
+        """Show how far something is, 0 to 1; the bar swings where that is None."""
+        self._bar.setRange(0, 0 if share is None else BAR_STEPS)
+        self._bar.setValue(0 if share is None else round(BAR_STEPS * share))
+        self._bar.show()
 
     def _fit(self) -> None:
         """Take the height of all lines: a layout that aligns what is in it asks for that of one."""

@@ -30,7 +30,16 @@ MOST_ASKED = 64
 """Pictures of one question to the engine (``questions.MOST_PICTURES``)."""
 COUNT_FOR_S = 0.05
 """How long pictures of a folder are counted: half of what a person takes for at once."""
-MAGIC_BYTES = 16
+FIRST_BYTES = 512
+"""Of a file, enough to tell a picture, or text, from the rest."""
+OTHERS = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a compressed archive"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+)
+"""How files that are no pictures begin, in letters large or small, and what they are."""
 OWN_IDS = "application/x-dinoviz-ids"
 """Ids in decimal, separated by blanks: pictures of this window that are dragged."""
 
@@ -48,7 +57,7 @@ Kind = Literal[
 """What is done: ``rescan`` looks for new pictures in the open folder; ``use-run`` takes a run of the open project as
 the backbone; ``find-like`` asks with files and ``find-image`` with pixels that come without a file; ``show-pictures``
 selects pictures of the open project; ``refuse`` does nothing but say why."""
-What = Literal["pictures", "weights", "folder", "project", "run", "model", "empty", "missing", "other"]
+What = Literal["pictures", "weights", "folder", "project", "run", "model", "empty", "missing", "disguised", "other"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +148,7 @@ def _of_paths(paths: Sequence[Path], here: Here) -> Intent:
     sorts: dict[What, list[Path]] = {}
     for path, what in zip(paths, _told_apart(paths), strict=False):
         sorts.setdefault(what, []).append(path)
-    good = {what: found for what, found in sorts.items() if what not in ("empty", "missing", "other")}
+    good = {what: found for what, found in sorts.items() if what not in ("empty", "missing", "disguised", "other")}
     if len(good) > 1:
         return _mixed(good)
     if not good:
@@ -188,7 +197,10 @@ def _looked_at(path: Path) -> What:
         return "empty"
     if path.suffix.lower() in WEIGHT_SUFFIXES:
         return "weights"
-    return "pictures" if SUFFIX.search(path.name) or _begins_as_picture(path) else "other"
+    first = _first_bytes(path)
+    if SUFFIX.search(path.name):  # one that cannot be told from a damaged picture is the engine's to judge
+        return "disguised" if _other_than_picture(first) else "pictures"
+    return "pictures" if _begins_as_picture(first) else "other"
 
 
 def _folder_of(path: Path) -> What:
@@ -204,15 +216,36 @@ def _folder_of(path: Path) -> What:
     return "folder"
 
 
-def _begins_as_picture(path: Path) -> bool:
-    """Tell whether a file without a telling name begins as pictures do."""
-    from engine.images import MAGIC
-
+def _first_bytes(path: Path) -> bytes:
+    """Return how a file begins; nothing where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return bool(MAGIC.match(file.read(MAGIC_BYTES)))
+            return file.read(FIRST_BYTES)
     except OSError:
-        return False
+        return b""
+
+
+def _begins_as_picture(first: bytes) -> bool:
+    from engine.images import MAGIC
+
+    return bool(MAGIC.match(first))
+
+
+def _other_than_picture(first: bytes) -> str:
+    """Return what a file surely is, empty where it is a picture or nobody knows."""
+    if not first or _begins_as_picture(first):
+        return ""
+    small = first.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for begin, text in OTHERS:
+        if small.startswith(begin.lower()):
+            return tr(text)
+    try:
+        said = first.decode()
+    except UnicodeDecodeError as problem:
+        if problem.start < len(first) - 3:  # else a letter was cut through
+            return ""
+        said = first[: problem.start].decode()
+    return tr("text") if all(letter.isprintable() or letter.isspace() for letter in said) else ""
 
 
 def _mixed(sorts: dict[What, list[Path]]) -> Intent:
@@ -239,11 +272,19 @@ def _nothing_usable(sorts: dict[What, list[Path]]) -> Intent:
         return _refusal(tr("'{name}' is empty: it holds no bytes.", name=name), tr("Perhaps it was not copied whole."))
     if n == 1 and what == "missing":
         return _refusal(_why_missing(found[0], name), tr("Perhaps it was moved, or its disk is not connected."))
+    if n == 1 and what == "disguised":
+        told = tr(
+            "'{name}' is called a picture, but it is {what}.",
+            name=name,
+            what=_other_than_picture(_first_bytes(found[0])),
+        )
+        return _refusal(told, _accepted())
     if n == 1:
         return _refusal(tr("'{name}' is neither a picture nor weights.", name=name), _accepted())
     reasons = {
         "empty": tr("Of these {n} files none holds any bytes.", n=n),
         "missing": tr("Of these {n} files none can be reached.", n=n),
+        "disguised": tr("Of these {n} files none is a picture, whatever they are called.", n=n),
         "other": tr("Of these {n} files none is a picture or weights.", n=n),
     }
     return _refusal(reasons[what], _accepted())

@@ -8,6 +8,7 @@ from PySide6.QtGui import QGuiApplication, QImage
 
 from dinoviz.desk import Desk
 from dinoviz.words import tr
+from dinoviz.written import tell_written
 from engine.errors import UserError
 from engine.store import write_atomically
 
@@ -32,7 +33,7 @@ def save_image(desk: Desk, path: Path, make: Callable[[], QImage]) -> None:
         hint = problem.hint if isinstance(problem, UserError) else tr("Choose another folder.")
         desk.session.notify("error", tr("'{name}' was not saved: {problem}", name=path.name, problem=problem), hint)
 
-    desk.background("", work, lambda _: desk.session.notify("info", tr("Saved '{path}'.", path=path)), failed)
+    desk.background("", work, lambda _: tell_written(desk, path), failed)
 
 
 def copy_image(desk: Desk, make: Callable[[], QImage]) -> None:

@@ -53,12 +53,22 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A sentence for the person, with what to do about it; ``action`` is the text of a button and what it does."""
+    """A sentence for the person, with what to do about it.
+
+    Args:
+        level: how bad it is.
+        text: what happened.
+        hint: what to do about it.
+        action: text of a button, and the action that it does.
+        doings: texts of further buttons, and what they do.
+        at: seconds since 1970.
+    """
 
     level: Level
     text: str
     hint: str = ""
     action: tuple[str, str] | None = None
+    doings: tuple[tuple[str, Callable[[], object]], ...] = ()
     at: float = field(default_factory=time.time)
 
 
@@ -590,9 +600,16 @@ class Session:
         """Take a job that ended off the list."""
         self._set(jobs=tuple(job for job in self.state.jobs if job.id != number or not job.is_over))
 
-    def notify(self, level: Level, text: str, hint: str = "", action: tuple[str, str] | None = None) -> None:
-        """Tell the person something."""
-        self.noticed.emit(Notice(level=level, text=text, hint=hint, action=action))
+    def notify(
+        self,
+        level: Level,
+        text: str,
+        hint: str = "",
+        action: tuple[str, str] | None = None,
+        doings: Sequence[tuple[str, Callable[[], object]]] = (),
+    ) -> None:
+        """Tell the person something; see ``Notice``."""
+        self.noticed.emit(Notice(level=level, text=text, hint=hint, action=action, doings=tuple(doings)))
 
     def _set(self, *, also: Sequence[str] = (), **moved: Any) -> None:
         """Take over what really moved, and say so."""

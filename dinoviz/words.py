@@ -27,6 +27,28 @@ def counted(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def time_roughly(seconds: float) -> str:
+    """Return how long something will take, no finer than it can be known: 40 seconds, 35 minutes, 2 ½ hours."""
+    if seconds < 5:
+        return tr("a few seconds")
+    if seconds < 55:
+        return counted(_to_the_next(seconds, 5 if seconds < 20 else 10), tr("second"))
+    minutes = seconds / 60
+    if minutes < 57.5:
+        return counted(_to_the_next(minutes, 1 if minutes < 9.5 else 5), tr("minute"))
+    halves = round(minutes / 30)
+    if halves < 20:
+        half = " ½" if halves % 2 else ""
+        return tr("{n}{half} hours", n=halves // 2, half=half) if halves > 2 else tr("1 hour")
+    hours = round(minutes / 60)
+    return counted(hours, tr("hour")) if hours < 36 else counted(round(hours / 24), tr("day"))
+
+
+def _to_the_next(value: float, step: int) -> int:
+    """Return a number rounded to whole steps, at least one."""
+    return max(step, step * round(value / step))
+
+
 def run_name(number: int) -> str:
     """Return what a run is called."""
     return tr("Run {number}", number=number)

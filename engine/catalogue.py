@@ -5,7 +5,7 @@ command line, the form of the window and the help are built from these rows.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 from engine.errors import BadRecipe
 
@@ -19,6 +19,7 @@ same with antialiasing (DINOv2 with registers, timm). Sources: facebookresearch/
 """
 Stem = Literal["patch", "conv"]
 FeedForward = Literal["mlp", "swiglu"]
+ObjectiveName = Literal["dino", "dinov2", "ibot", "distillation", "supervised", "byol", "moco", "swav"]
 Start = Literal["published", "contrasting"]
 """How new weights begin. ``published``: normal of 0.02, as both references. In it the [CLS] of different pictures are
 almost one vector, which the diversity of ImageNet overcomes and a small, uniform folder does not (the loss stays at
@@ -74,6 +75,9 @@ class ResNetShape:
 
 Shape = VitShape | ResNetShape
 
+RESNET_STRIDE = 32
+"""Pixels for one place of a residual network's last map."""
+
 VIT_SIZES: dict[str, tuple[int, int, int, FeedForward]] = {
     # name: width, depth, heads, feed-forward. DINO tab. 1 and vision_transformer.py; DINOv2 app. D, tab. 17.
     "vit-tiny": (192, 12, 3, "mlp"),
@@ -111,6 +115,79 @@ def name_of(shape: Shape) -> str:
         return "resnet-50"
     sizes = {width: name for name, (width, *_) in VIT_SIZES.items()}
     return f"{sizes.get(shape.width, f'vit-{shape.width}')}/{shape.patch}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveAbout:
+    """What a network can learn by: in words, and the sections of settings that it heeds besides those of every run."""
+
+    name: ObjectiveName
+    says: str
+    source: str
+    sections: tuple[str, ...]
+
+
+OBJECTIVES: dict[ObjectiveName, ObjectiveAbout] = {
+    row.name: row
+    for row in (
+        ObjectiveAbout(
+            name="dino",
+            says="The student learns to answer as its own moving average does, from other crops of the same picture.",
+            source="Caron et al. 2021",
+            sections=("dino",),
+        ),
+        ObjectiveAbout(
+            name="dinov2",
+            says="DINO on whole pictures, iBOT on masked patches, and a term that spreads pictures apart: better "
+            "patch features for more computation.",
+            source="Oquab et al. 2023",
+            sections=("dino", "ibot"),
+        ),
+        ObjectiveAbout(
+            name="ibot",
+            says="DINO on whole pictures and the teacher's answers guessed for masked patches, through one head.",
+            source="Zhou et al. 2021",
+            sections=("dino", "ibot"),
+        ),
+        ObjectiveAbout(
+            name="distillation",
+            says="A small student learns to answer as a frozen, larger teacher does.",
+            source="Oquab et al. 2023 §5; Fang et al. 2021 (SEED)",
+            sections=("dino", "distillation"),
+        ),
+        ObjectiveAbout(
+            name="supervised",
+            says="Backbone and classifier learn the labels of folders; how well is told for pictures held out.",
+            source="Touvron et al. 2021 (DeiT) tab. 9; DINO tab. 6",
+            sections=("supervised",),
+        ),
+        ObjectiveAbout(
+            name="byol",
+            says="The student predicts what its own moving average says of another crop; nothing is told apart.",
+            source="Grill et al. 2020",
+            sections=("projector", "follower", "byol"),
+        ),
+        ObjectiveAbout(
+            name="moco",
+            says="Two crops of a picture are found among those of many earlier pictures.",
+            source="He et al. 2020; Chen et al. 2020 (MoCo-v2)",
+            sections=("projector", "follower", "moco"),
+        ),
+        ObjectiveAbout(
+            name="swav",
+            says="Pictures are spread over prototypes evenly, and each crop tells where the others went.",
+            source="Caron et al. 2020",
+            sections=("projector", "swav"),
+        ),
+    )
+}
+OF_EVERY_RUN = ("model", "crops", "optimiser", "tuning", "run")
+"""Sections of settings that every objective heeds."""
+
+
+def heeded(objective: str) -> tuple[str, ...]:
+    """Return the sections of settings that an objective heeds."""
+    return (*OF_EVERY_RUN, *OBJECTIVES[cast("ObjectiveName", objective)].sections)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

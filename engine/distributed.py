@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.recipes import Device
+from engine.settings import Device
 
 Thing = TypeVar("Thing")
 PATIENCE = timedelta(days=1)  # the first process may scan and shrink a large folder while the others wait

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from engine.catalogue import BUNDLED, WEIGHTS, ResNetShape, Shape, VitShape
-from engine.recipes import Device, Facts, Plan
+from engine.recipes import Plan
+from engine.settings import Device, Facts
 
 BUNDLED_FILE = Path(__file__).parents[1] / "resources" / "backbone.safetensors"
 DESCRIPTION = "dinoviz"

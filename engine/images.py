@@ -1,8 +1,9 @@
 """Find the pictures of a folder and decode them, in one way for everything that looks at pixels.
 
 Scan, training, views and export all call ``open_rgb``; nothing else opens a picture, so none of them can see another
-picture than the others. What it gives: the first frame, upright by its EXIF, RGB, transparency over white, more than
-8 bits scaled and not clipped. A file that cannot be decoded is an ``UnreadablePicture`` with a reason in plain words.
+picture than the others. A picture is a file, or a member of a tar shard: ``photos/train-0001.tar/KEY.jpg``. What it
+gives: the first frame, upright by its EXIF, RGB, transparency over white, more than 8 bits scaled and not clipped. A
+file that cannot be decoded is an ``UnreadablePicture`` with a reason in plain words.
 
 ``probe_many`` decodes in processes of its own, since a hostile file can hang or kill a decoder. It relies on Pillow
 alone, and on pillow-heif for HEIC where that is installed. It does not resize, cache or keep anything.
@@ -11,6 +12,7 @@ alone, and on pillow-heif for HEIC where that is installed. It does not resize, 
 import errno
 import functools
 import hashlib
+import itertools
 import math
 import multiprocessing
 import os
@@ -23,7 +25,7 @@ import time
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -36,7 +38,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 
+from engine import shards
 from engine.errors import BadInput, UnreadablePicture
+from engine.shards import Member, opened, shard_of
 
 # Pillow names. Left out on purpose: formats that run programs (EPS), that name other files, that have no magic bytes
 # (TGA), and the rare ones behind most of Pillow's security fixes (FITS, FLI, PCX, SGI, …).
@@ -141,7 +145,7 @@ class Probe:
 Outcome = Probe | UnreadablePicture
 
 
-def find_pictures(root: Path) -> Findings:
+def find_pictures(root: Path, only: Sequence[str] | None = None) -> Findings:
     """List the files under ``root`` that may be pictures, without opening them.
 
     A file is taken for its suffix, in capitals or not; one without suffix for its first bytes. Links are followed,
@@ -151,11 +155,21 @@ def find_pictures(root: Path) -> Findings:
     testing). The label is the first folder below the root or the split; deeper folders say nothing, and a picture
     without such a folder has none. One label alone tells nothing apart: with fewer than two, all are None.
 
+    Tar shards are looked into as if they were folders, but for their names, which are no labels. There, the label that
+    lies beside a picture comes before that of a folder; see ``shards.label_of``. One picture of each sample is taken.
+
+    Args:
+        root: a folder.
+        only: shards to look into, relative to it; None for everything.
+
     Raises:
         BadInput: ``root`` is no folder, or may not be listed.
     """
     walk = _Walk(_listable(root))
-    walk.run()
+    if only is None:
+        walk.run()
+    else:
+        walk.look_into_only(only)
     pictures = walk.pictures
     if len({picture.label for picture in pictures} - {None}) < 2:
         pictures = [replace(picture, label=None) for picture in pictures]
@@ -210,6 +224,14 @@ class _Walk:
             if most is not None and len(self.pictures) >= most:
                 return
 
+    def look_into_only(self, names: Sequence[str]) -> None:
+        """Go through some shards."""
+        for name in names:
+            try:
+                self._look_into(name, (self.root / name).stat())
+            except OSError as error:
+                self._pass_over(name, _in_words(error))
+
     def _enter(self, folder: str) -> None:
         """Sort out what a folder holds; ``folder`` is relative and ends in '/', or is empty for the root."""
         try:
@@ -259,6 +281,9 @@ class _Walk:
     def _examine(self, path: str, file: os.stat_result, identity: tuple[int, int]) -> None:
         if not stat.S_ISREG(file.st_mode):
             self._pass_over(path, "not a regular file")
+        elif path.lower().endswith(shards.SUFFIX):
+            self._met.add(identity)
+            self._look_into(path, file)
         elif not self._may_be_picture(path):
             self._pass_over(path, "not a picture")
         else:
@@ -268,12 +293,69 @@ class _Walk:
                 Found(path=path, size_bytes=file.st_size, mtime_ns=file.st_mtime_ns, label=label, split=split)
             )
 
+    def _look_into(self, path: str, file: os.stat_result) -> None:
+        """Take one picture of each sample of a tar shard, with the label that lies beside it."""
+        try:
+            listing = shards.listing(self.root / path)
+        except OSError as error:
+            self._pass_over(path, _in_words(error))
+            return
+        for name, problem in listing.problems:
+            self._pass_over(f"{path}/{name}" if name else path, problem)
+        for _, members in itertools.groupby(listing.members, key=lambda member: member.key):
+            sample = list(members)
+            for member, problem in _passed_over_in(sample):
+                self._pass_over(f"{path}/{member.name}", problem)
+            for member in _pictures_in(sample):
+                split, label = _told_in_shard(path, member)
+                self.pictures.append(
+                    Found(
+                        path=f"{path}/{member.name}",
+                        size_bytes=member.size_bytes,
+                        mtime_ns=file.st_mtime_ns,
+                        label=shards.label_of(sample) or label,
+                        split=split,
+                    )
+                )
+
     def _may_be_picture(self, path: str) -> bool:
         has_suffix = "." in path.rpartition("/")[2]
         return bool(SUFFIX.search(path) if has_suffix else MAGIC.match(_first_bytes(self.root / path)))
 
     def _pass_over(self, path: str, reason: str) -> None:
         self.passed_over.append(PassedOver(path=path, reason=reason))
+
+
+def _pictures_in(sample: Sequence[Member]) -> list[Member]:
+    """Return the picture of a sample: KEY.jpg and not KEY.mask.png beside it; several where none is so plain.
+
+    Where a sample has several plain ones, it is the first in the archive.
+    """
+    seen = [member for member in sample if SUFFIX.search(member.name) and not _is_hidden(member)]
+    plain = [member for member in seen if "." not in member.field]
+    return [min(plain, key=lambda member: member.offset)] if plain else seen
+
+
+def _passed_over_in(sample: Sequence[Member]) -> list[tuple[Member, str]]:
+    """Return the members of a sample that are not looked at; with a picture, only other pictures are worth a word."""
+    taken = _pictures_in(sample)
+    if not taken:
+        return [(member, "hidden file" if _is_hidden(member) else "not a picture") for member in sample]
+    left = [member for member in sample if member not in taken and SUFFIX.search(member.name)]
+    return [(member, "hidden file" if _is_hidden(member) else "another picture of its sample") for member in left]
+
+
+def _is_hidden(member: Member) -> bool:
+    return any(part.startswith(".") for part in member.name.split("/"))
+
+
+def _told_in_shard(path: str, member: Member) -> tuple[str | None, str | None]:
+    """Return split and label that folders say, those in the shard first; a split also by a word of the shard's name."""
+    split, label = _split_and_label(member.name)
+    outer_split, outer_label = _split_and_label(path)
+    words = re.split("[^a-z]+", path.rpartition("/")[2].lower())
+    named = next((SPLITS[word] for word in words if word in SPLITS), None)
+    return split or outer_split or named, label or outer_label
 
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
@@ -289,7 +371,7 @@ def _in_words(error: OSError) -> str:
 
 
 def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with opened(path) as file:
         return file.read(MAGIC_BYTES)
 
 
@@ -352,7 +434,7 @@ def content_hash(path: Path) -> str:
         UnreadablePicture: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, functools.partial(hashlib.blake2b, digest_size=16)).hexdigest()
     except OSError as error:
         raise UnreadablePicture(_in_words(error)) from error
@@ -366,7 +448,7 @@ def exif_orientation(path: Path) -> int:
     """
     _ignore_pillow_warnings()
     try:
-        with path.open("rb") as file, Image.open(file, formats=_formats()) as picture:
+        with opened(path) as file, Image.open(file, formats=_formats()) as picture:
             orientation = _orientation(picture)
     except DECODER_ERRORS as error:
         raise UnreadablePicture(_problem(error, path)) from error
@@ -381,7 +463,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     """
     _ignore_pillow_warnings()
     try:
-        with path.open("rb") as file, Image.open(file, formats=_formats()) as picture:
+        with opened(path) as file, Image.open(file, formats=_formats()) as picture:
             (cols, rows), orientation = picture.size, _orientation(picture)
     except DECODER_ERRORS as error:
         raise UnreadablePicture(_problem(error, path)) from error
@@ -405,7 +487,7 @@ def shot(path: Path) -> Shot:
     """
     _ignore_pillow_warnings()
     try:
-        with path.open("rb") as file, Image.open(file, formats=_formats()) as picture:
+        with opened(path) as file, Image.open(file, formats=_formats()) as picture:
             exif = picture.getexif()
             details = exif.get_ifd(ExifTags.IFD.Exif)
     except DECODER_ERRORS as error:
@@ -426,7 +508,7 @@ def _decode(path: Path, at_least: int | None) -> tuple[NDArray[np.uint8], tuple[
     """Return the upright pixels, and the upright (rows, cols) that a decode in full has."""
     _ignore_pillow_warnings()
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not shard_of(path) and not stat.S_ISREG(path.stat().st_mode):
             raise UnreadablePicture("not a regular file")
         stored, (cols, rows), orientation = _decode_as_stored(path, at_least)
     except DECODER_ERRORS as error:
@@ -441,7 +523,7 @@ def _decode_as_stored(path: Path, at_least: int | None) -> tuple[NDArray[np.uint
     """Return the pixels as they lie in the file, the full (cols, rows) and the EXIF orientation."""
     # Not by path, as Pillow may map that into memory: it then garbles rotated TIFFs of 8 bits (seen with 13.0), and a
     # file that shrinks meanwhile is a bus error.
-    with path.open("rb") as file, Image.open(file, formats=_formats()) as picture:
+    with opened(path) as file, Image.open(file, formats=_formats()) as picture:
         full_size = picture.size
         if math.prod(full_size) > PIXEL_LIMIT:
             raise UnreadablePicture(_too_large(math.prod(full_size)))

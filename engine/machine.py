@@ -13,7 +13,7 @@ import psutil
 
 from engine.errors import BadRecipe
 from engine.facts import Machine
-from engine.recipes import Device
+from engine.settings import Device
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 NEVER_TRIM = -1  # mallopt(3)

@@ -84,8 +84,10 @@ class Project:
         self._database = database
 
     @classmethod
-    def at(cls, folder: Path, *, pictures: Path | None = None) -> Self:
+    def at(cls, folder: Path, *, pictures: Path | None = None, only: str = "") -> Self:
         """Open the project in ``folder``; with ``pictures``, make it for that folder if it does not exist.
+
+        ``only`` is the pattern of the shards it is made for, empty where it is for the whole folder.
 
         Raises:
             BadInput: there is no project, it belongs to another folder, or it cannot be written.
@@ -108,7 +110,7 @@ class Project:
         try:
             project._migrate()
             if pictures is not None:
-                project._belong_to(pictures.resolve())
+                project._belong_to(pictures.resolve(), only)
         except sqlite3.Error as problem:
             project.close()
             raise _in_words(problem, folder, "opened") from problem
@@ -138,15 +140,23 @@ class Project:
                     self._database.execute(statement)
             self._database.execute(f"PRAGMA user_version = {max(version, _MAJOR * 1000 + _MINOR)}")
 
-    def _belong_to(self, pictures: Path) -> None:
+    def _belong_to(self, pictures: Path, only: str) -> None:
         row = self._database.execute("SELECT value FROM facts WHERE name = 'pictures'").fetchone()
         if row is None:
             with self._writing():
                 self._database.execute("INSERT INTO facts VALUES('pictures', ?)", (_stored(str(pictures)),))
+                if only:
+                    self._database.execute("INSERT INTO facts VALUES('only', ?)", (_stored(only),))
         elif self.pictures_folder != pictures:
             raise BadInput(
                 f"The project in '{self.folder}' belongs to the pictures in '{self.pictures_folder}'.",
                 "Choose another place for this folder's project with --project.",
+            )
+        elif self.only != only:
+            whose = f"the shards '{self.only}'" if self.only else "the whole folder"
+            raise BadInput(
+                f"The project in '{self.folder}' is for {whose}.",
+                "Choose another place for these pictures' project with --project.",
             )
 
     def __enter__(self) -> Self:
@@ -182,6 +192,12 @@ class Project:
     def pictures_folder(self) -> Path:
         """Folder the pictures are in; paths of the table are relative to it."""
         return pictures_folder_of(self.folder, self.kept_pictures_folder)
+
+    @property
+    def only(self) -> str:
+        """Pattern of the shards that its pictures are in, empty where it has all of the folder."""
+        row = self._database.execute("SELECT value FROM facts WHERE name = 'only'").fetchone()
+        return _name(row[0]) if row else ""
 
     @property
     def kept_pictures_folder(self) -> str:

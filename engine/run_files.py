@@ -79,10 +79,11 @@ def messages_in(lines: list[bytes]) -> list[Message]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """How far a run is: steps taken, and its newest numbers by name."""
+    """How far a run is: steps taken, its newest numbers by name, and at which step each was measured."""
 
     step: int
     values: dict[str, float]
+    steps: dict[str, int]
 
 
 def state_of(run: Path) -> RunState:
@@ -95,12 +96,15 @@ def state_of(run: Path) -> RunState:
     except OSError:
         lines = []
     values: dict[str, float] = {}
+    steps: dict[str, int] = {}
     step = 0
     for message in messages_in(lines):
         if isinstance(message, Measured):
             step = message.step
-            values |= {name: value for name, value in message.values.items() if value is not None}
-    return RunState(step=step, values=values)
+            known = {name: value for name, value in message.values.items() if value is not None}
+            values |= known
+            steps |= dict.fromkeys(known, step)
+    return RunState(step=step, values=values, steps=steps)
 
 
 def has_checkpoint(run: Path) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from engine.catalogue import Shape, VitShape
-from engine.recipes import CropSettings
+from engine.settings import CropSettings
 from engine.sets import SetPlan
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ PUBLISHED_CROPS = CropSettings(
     contrast=0.4,
     saturation=0.2,
     hue=0.1,
+    grey=0.2,
+    blur="paper",
+    last_side=518,
 )
 """The crops of DINO's paper."""
 

@@ -1,11 +1,13 @@
 """Ctrl+K: everything that can be done or gone to, found by a few letters."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from PySide6.QtCore import QAbstractListModel, QEvent, QModelIndex, QObject, QPersistentModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
 from PySide6.QtWidgets import (
+    QApplication,
     QFrame,
     QLineEdit,
     QListView,
@@ -15,6 +17,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from shiboken6 import isValid
 
 from dinoviz import theme
 from dinoviz.desk import Desk
@@ -28,8 +31,12 @@ MOST_FOUND = 60
 MOST_PICTURES = 20
 LEAST_LETTERS = 2
 """Pictures are looked for from so many letters on; one letter is in nearly all names."""
-LEAST_SCORE = 55.0
-"""Of 100, by rapidfuzz's weighted ratio; below it a row has little to do with what was typed."""
+LEAST_SCORE = 75.0
+"""Of 100, by rapidfuzz's ratio: a letter wrong, missing or out of place in a word of five, two in one of eight."""
+LEAST_FOR_SLIPS = 3
+"""Letters from which on the middle of a word, or a slip of the fingers, is looked for; fewer are in nearly all."""
+SECOND, BEGINS = 0.8, 20.0
+"""Of words that an entry is known by beside its name, and for a name that begins as was typed."""
 
 Index = QModelIndex | QPersistentModelIndex
 
@@ -108,6 +115,8 @@ class CommandPalette(QFrame):
         self.setProperty("kind", "card")
         self._desk, self._window = desk, window
         self._entries: list[Entry] = []
+        self._before: QWidget | None = None
+        """What had the keyboard."""
         self._field = QLineEdit()
         self._field.setPlaceholderText(tr("Type a command, a picture, a tag, a label…"))
         self._field.setAccessibleName(tr("Command palette"))
@@ -134,6 +143,7 @@ class CommandPalette(QFrame):
 
     def open(self) -> None:
         """Show it, empty, with all that can be done now."""
+        self._before = QApplication.focusWidget()
         self._entries = [*self._actions(), *self._places()]
         self._field.clear()
         self._search("")
@@ -149,8 +159,7 @@ class CommandPalette(QFrame):
             row = self._list.currentIndex().row()
             match event.key():
                 case Qt.Key.Key_Escape:
-                    self.hide()
-                    self._window.setFocus()
+                    self._leave()
                     return True
                 case Qt.Key.Key_Down | Qt.Key.Key_Up:
                     down = event.key() == Qt.Key.Key_Down
@@ -164,9 +173,16 @@ class CommandPalette(QFrame):
 
     def _do(self, index: Index) -> None:
         entry = index.data(Qt.ItemDataRole.UserRole)
-        self.hide()
+        self._leave()
         if isinstance(entry, Entry):
             entry.do()
+
+    def _leave(self) -> None:
+        """Go, and give the keyboard back to where it was."""
+        before, self._before = self._before, None
+        if before is not None and isValid(before) and before.isVisible() and before.isEnabled():
+            before.setFocus(Qt.FocusReason.PopupFocusReason)
+        self.hide()
 
     def _search(self, text: str) -> None:
         self._show(found(text, self._entries))
@@ -253,21 +269,50 @@ class CommandPalette(QFrame):
 
 
 def found(text: str, entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries that a few letters mean, the best first; all of them for no letters."""
-    if not text.strip():
+    """Return the entries that a few letters mean, the best first; all of them for no letters.
+
+    Every word typed begins a word of the entry. Only where there is no such entry is the middle of a word enough, or
+    one that is a slip of the fingers away.
+    """
+    wanted = _words(text)
+    if not wanted:
         return list(entries[:MOST_FOUND])
+    known = [(entry, _words(entry.text), _words(entry.words)) for entry in entries]
+    for how in (_begun, _nearly):
+        scored = []
+        for place, (entry, names, others) in enumerate(known):
+            each = [max(how(one, names), SECOND * how(one, others)) for one in wanted]
+            if min(each) > 0:
+                begins = entry.text.lower().startswith(text.strip().lower())
+                scored.append((-sum(each) / len(each) - (BEGINS if begins else 0), place, entry))
+        if scored:
+            return [entry for _, _, entry in sorted(scored, key=lambda row: row[:2])[:MOST_FOUND]]
+    return []
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _begun(typed: str, words: Sequence[str]) -> float:
+    """Return how well what was typed begins one of some words, 0 to 100."""
+    return 100.0 if typed in words else 95.0 if any(word.startswith(typed) for word in words) else 0.0
+
+
+def _nearly(typed: str, words: Sequence[str]) -> float:
+    """Return how well what was typed begins one of some words, stands in its middle, or is a slip away from it."""
+    if score := _begun(typed, words):
+        return score
+    if len(typed) < LEAST_FOR_SLIPS:
+        return 0.0
+    if any(typed in word for word in words):
+        return LEAST_SCORE
     from rapidfuzz import fuzz
 
-    wanted = text.strip().lower()
-    scored = []
-    for place, entry in enumerate(entries):
-        name = entry.text.lower()
-        score = max(
-            fuzz.WRatio(wanted, name), 0.9 * max((fuzz.ratio(wanted, w) for w in entry.words.split()), default=0)
-        )
-        # What begins as was typed is meant before what merely holds the letters.
-        bonus = 40 if name.startswith(wanted) else 25 if any(w.startswith(wanted) for w in name.split()) else 0
-        bonus = bonus or (15 if any(w.startswith(wanted) for w in entry.words.split()) else 0)
-        if score + bonus >= LEAST_SCORE:
-            scored.append((-(score + bonus), place, entry))
-    return [entry for _, _, entry in sorted(scored, key=lambda row: row[:2])[:MOST_FOUND]]
+    alike = [
+        max(fuzz.ratio(typed, word), fuzz.ratio(typed, word[: len(typed)]))
+        for word in words
+        if len(word) > len(typed) - 2
+    ]
+    best = max(alike, default=0.0)
+    return float(best) if best >= LEAST_SCORE else 0.0

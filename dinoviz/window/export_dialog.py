@@ -26,6 +26,7 @@ from dinoviz.jobs import Job
 from dinoviz.model_names import model_text
 from dinoviz.session import State
 from dinoviz.words import tr
+from dinoviz.written import tell_written
 from engine.catalogue import MAP_METHODS, formats_of
 
 SIZE_PX = (620, 480)
@@ -224,11 +225,11 @@ class ExportDialog(QDialog):
         QGuiApplication.clipboard().setText(Job(id=0, title="", argv=tuple(self._command())).command)
 
     def _begin(self) -> None:
-        session, out = self._desk.session, self._out.text()
+        desk, out = self._desk, Path(self._out.text())
 
         def told(job: Job) -> None:
             if job.did_it:
-                session.notify("info", tr("Written: {path}.", path=out))
+                tell_written(desk, out)
 
         self._desk.jobs.start(self._command(), tr(self._kind.title), told)
         self.accept()

@@ -29,7 +29,7 @@ from dinoviz.watching import follow, watch
 from dinoviz.widgets.picture.cells import tag_colours
 from dinoviz.widgets.picture.grid import PictureGrid
 from dinoviz.widgets.pills import DOT_PX, Stars, TagField, WordField
-from dinoviz.words import date_in_words, tr
+from dinoviz.words import counted, date_in_words, tr
 from engine.errors import UserError
 from engine.finding.neighbours import read_neighbours
 from engine.images import Shot, shot
@@ -420,7 +420,7 @@ class _Bars(QWidget):
         shown, rest = counts[:LABELS_SHOWN], counts[LABELS_SHOWN:]
         self._rows = tuple((text or tr("No label"), count) for text, count in shown)
         if rest:
-            self._rows += ((tr("{n} others", n=len(rest)), sum(count for _, count in rest)),)
+            self._rows += ((counted(len(rest), tr("other")), sum(count for _, count in rest)),)
         self.setFixedHeight(self.ROW_PX * len(self._rows))
         self.setAccessibleName(", ".join(f"{text} {count:,}" for text, count in self._rows))
         self.update()

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QScrollArea, QV
 from dinoviz import theme
 from dinoviz.controls import EmptyState, IconButton, label
 from dinoviz.engine_process import Jobs
+from dinoviz.job_words import pace, state_in_words
 from dinoviz.jobs import Job
 from dinoviz.session import Session, State
 from dinoviz.watching import watch
@@ -98,19 +99,6 @@ def _headline(state: State, job: Job | None) -> str:
     return f"{job.title}{'' if not job.is_over else ' · ' + state_in_words(job)}{more}"
 
 
-def state_in_words(job: Job) -> str:
-    """Return where a job is, for people."""
-    return {
-        "waiting": tr("waiting"),
-        "running": tr("running"),
-        "stopping": tr("stopping"),
-        "done": tr("done"),
-        "partial": tr("done, but some were left out"),
-        "stopped": tr("stopped"),
-        "failed": tr("failed"),
-    }[job.state]
-
-
 def show_progress(bar: QProgressBar, job: Job) -> None:
     """Let a bar show how far a job is; it swings while that is unknown."""
     if job.share is None:
@@ -118,21 +106,6 @@ def show_progress(bar: QProgressBar, job: Job) -> None:
     else:
         bar.setRange(0, SHARE_OF_1000)
         bar.setValue(round(SHARE_OF_1000 * job.share))
-
-
-def pace(job: Job) -> str:
-    """Return what a job does now, how fast, and how long it will take."""
-    told = job.progress
-    if told is None:
-        return tr("starting") if job.state == "running" else state_in_words(job)
-    words = [told.what]
-    if told.total:
-        words.append(f"{told.done:,}/{told.total:,}")
-    if told.rate:
-        words.append(f"{told.rate:,.0f} {told.unit}/s" if told.rate >= 10 else f"{told.rate:.2g} {told.unit}/s")
-    if told.eta_s is not None and told.done < told.total:
-        words.append(tr("{time} left", time=time_in_words(told.eta_s)))
-    return " · ".join(words)
 
 
 class JobsPanel(QFrame):

@@ -41,6 +41,7 @@ from dinoviz.session import BUNDLED, Session
 from dinoviz.thumbnails import Thumbnails
 from dinoviz.views import VIEWS, View
 from dinoviz.watching import follow, watch
+from dinoviz.window.focus import FocusKeeper
 from dinoviz.window.jobs_bar import JobsBar, JobsPanel
 from dinoviz.window.toasts import Toasts
 from dinoviz.words import tr
@@ -194,6 +195,7 @@ class Window(QMainWindow):
             column.addWidget(part)
         self.setCentralWidget(whole)
         self.toasts = Toasts(self.desk.session, self.desk.actions.trigger, self)
+        FocusKeeper(self, self.stack.currentWidget)
 
     def _rail(self) -> QWidget:
         rail = QFrame()
@@ -508,7 +510,7 @@ class Window(QMainWindow):
         box.setInformativeText(
             tr("It can go on alone; it is found again when the project is opened. Or it stops, with a checkpoint.")
         )
-        go_on = box.addButton(tr("Let it go on"), QMessageBox.ButtonRole.YesRole)
+        go_on = box.addButton(tr("Keep it running"), QMessageBox.ButtonRole.YesRole)
         stop = box.addButton(tr("Stop it"), QMessageBox.ButtonRole.NoRole)
         box.addButton(QMessageBox.StandardButton.Cancel)
         box.setDefaultButton(go_on)

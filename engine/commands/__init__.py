@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "scan": "Find the pictures in a folder and check that each can be read.",
     "train": "Train a backbone on a folder of pictures.",
     "resume": "Go on with a run that was stopped, killed or cut off.",
+    "sweep": "Run a list of recipes on one data set, and print the papers' table of it.",
     "embed": "Compute the features of all pictures by one backbone.",
     "index": "Find the nearest neighbours of every picture by its features.",
     "duplicates": "Find copies of the same picture, and those in several splits or labels.",

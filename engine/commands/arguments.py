@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from engine.catalogue import formats_of
-from engine.recipes import AUTO, Device
+from engine.settings import AUTO, Device
 
 if TYPE_CHECKING:
     from engine.seeing.attention import Query

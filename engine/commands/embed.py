@@ -30,6 +30,7 @@ from engine.quantities import size_in_words, time_in_words
 from engine.seeing.embed import Embedder, Seen, block_length, dimensions
 from engine.seeing.grid import Grid
 from engine.sets import GONE, ROW, SEEN, Block, FeatureSet, FeatureWriter, Kind, SetPlan, View, hash_words
+from engine.sources import source
 from engine.store import sole_writer
 from engine.timing import Pace
 
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
             "torchrun --nproc-per-node 2 -m engine embed photos.dinoviz --model dino_vits8",
         ],
     )
-    command.add_argument("folder", type=Path, help="a project, or a folder of pictures")
+    command.add_argument("folder", type=source, help="a project, or a folder of pictures")
     command.add_argument("--project", type=Path, help="where to keep the project of a folder; beside it by default")
     add_model(command)
     command.add_argument(
@@ -152,7 +153,7 @@ def _plan(arguments: argparse.Namespace, backbone: Backbone, *, has_bf16: bool) 
 
 def _lead(arguments: argparse.Namespace, embedder: Embedder, workers: int, tell: Tell) -> Outcome:
     plan, begun = embedder.plan, time.monotonic()
-    with open_project(arguments.folder, arguments.project) as project:
+    with open_project(arguments.folder, arguments.project, tell) as project:
         pictures = _pictures(project, tell)
         needed = bytes_needed(plan, pictures)
         about = f"{len(pictures):,} pictures; all of them take {size_in_words(needed)} on the disk"

@@ -19,18 +19,8 @@ from engine.models.weights import load_backbone, write_backbone
 from engine.project import Picture, Project, pictures_folder_of
 from engine.protocol import Noticed, Tell
 from engine.quantities import size_in_words, time_in_words
-from engine.recipes import (
-    FIELDS,
-    SECTIONS,
-    Plan,
-    Recipe,
-    Value,
-    choices_of,
-    range_of,
-    settle,
-    source_of,
-    unit_of,
-)
+from engine.recipes import Plan, Recipe, settle
+from engine.settings import FIELDS, SECTIONS, Value, choices_of, range_of, source_of, unit_of
 from engine.store import sole_writer, write_atomically
 from engine.training.checkpoint import Checkpoint, newest
 from engine.training.gauge import make_gauge
@@ -178,7 +168,7 @@ def lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoi
 def _lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoint | None) -> Outcome:
     pixels = Pixels(PictureList(folder), project.pictures_folder)
     if plan.run.prepare:
-        side = SHRUNK_TO * plan.crops.global_side
+        side = max(SHRUNK_TO * plan.crops.global_side, plan.largest_side)
         copies = folder.parents[1] / "cache" / f"copies-{side}-{read_run(folder)[1]}"
         pixels = Pixels(
             pixels.pictures, project.pictures_folder, Copies.make(copies, pixels, side, plan.run.workers, tell)
@@ -256,6 +246,8 @@ def plan_in_words(plan: Plan, asked: Mapping[str, Value]) -> str:
     values = plan.values()
     width = max(map(len, values))
     for section, settings in SECTIONS.items():
+        if section not in plan.heeded:
+            continue
         lines.append((settings.__doc__ or section).rstrip("."))
         for name in settings.model_fields:
             origin = "asked for" if name in asked else plan.reasons.get(name, "default")

@@ -10,6 +10,7 @@ from engine.commands.scanning import Scan, open_project, scan_into
 from engine.errors import EXIT_PARTIAL
 from engine.project import Project
 from engine.protocol import Tell
+from engine.sources import source
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,7 +21,11 @@ def parser() -> argparse.ArgumentParser:
         "Pictures are never changed. Sub-folders give the labels; train, val and test folders the splits.",
         ["engine scan photos/", "engine scan photos/ --project work/photos.dinoviz --json"],
     )
-    command.add_argument("folder", type=Path, help="folder of pictures, at any depth")
+    command.add_argument(
+        "folder",
+        type=source,
+        help="folder of pictures, at any depth; or tar shards: a folder, 'a-{00..99}.tar', 'pipe:COMMAND'",
+    )
     command.add_argument("--project", type=Path, help="where to keep the project; beside the folder by default")
     command.add_argument(
         "--again", action="store_true", help="check every picture again, also those that did not change"
@@ -31,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Scan and say what was found; exit 4 when something cannot be read."""
-    with open_project(arguments.folder, arguments.project) as project:
+    with open_project(arguments.folder, arguments.project, tell) as project:
         scan = scan_into(project, tell, again=arguments.again)
         return _outcome(project, scan)
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import BadInput
-from engine.images import Found, PassedOver, Probe, find_pictures, first_pictures, probe_many
+from engine.images import Findings, Found, PassedOver, Probe, find_pictures, first_pictures, probe_many
 from engine.machine import usable_cores
+from engine.pipes import FOLDER, spool, spooled_names
 from engine.project import GONE, SUFFIX, Picture, Project, default_folder
 from engine.protocol import Progress, Tell
+from engine.sources import PIPE, Shards, shard_names
 from engine.timing import Pace
 
 FILES_PER_WORKER = 50  # fewer are not worth the 0.3 s that one more process takes to start
@@ -32,17 +34,38 @@ class Scan:
         return [p for p in self.pictures if p.problem is None and p.id not in self.left_out]
 
 
-def open_project(folder: Path, project: Path | None) -> Project:
-    """Open the project of a folder of pictures, or the project itself when that is what was named.
+def open_project(folder: Path | Shards, project: Path | None, tell: Tell) -> Project:
+    """Open the project of a folder of pictures or of shards, or the project itself when that is what was named.
 
     Raises:
-        BadInput: there is no such folder.
+        BadInput: there is no such folder; or shards are fetched by commands and no project is named.
     """
+    if isinstance(folder, Shards):
+        return _open_for_shards(folder, project, tell)
     if folder.suffix == SUFFIX and folder.is_dir():
         return Project.at(folder)
     if not folder.is_dir():
         raise BadInput(f"There is no folder '{folder}'.", "Name a folder of pictures or a project.")
     return Project.at(project or default_folder(folder), pictures=folder)
+
+
+def _open_for_shards(shards: Shards, project: Path | None, tell: Tell) -> Project:
+    if shards.folder is not None:
+        place = project or default_folder(shards.folder)
+        return Project.at(place, pictures=shards.folder, only=shards.pattern)
+    if project is None:
+        raise BadInput("Nothing is beside shards that commands write.", "Say where to keep them with --project.")
+    spool(shards.pattern, project / FOLDER, tell)
+    opened = Project.at(project, pictures=project / FOLDER, only=shards.pattern)
+    opened.move_with_pictures()
+    return opened
+
+
+def _found_in(project: Project) -> Findings:
+    root, only = project.pictures_folder, project.only
+    if only.startswith(PIPE):
+        return find_pictures(root, spooled_names(only))
+    return find_pictures(root, shard_names(only, root) if only else None)
 
 
 def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
@@ -51,9 +74,9 @@ def scan_into(project: Project, tell: Tell, *, again: bool = False) -> Scan:
     What was never seen is listed at once, and checked then; until it is, it has no hash.
     """
     root = project.pictures_folder
-    if project.count() == 0:
+    if project.count() == 0 and not project.only:
         _list_unchecked(project, first_pictures(root, FIRST_SCREEN), tell)
-    findings = find_pictures(root)
+    findings = _found_in(project)
     if not findings.pictures and project.count():  # else the scan that opening starts would call every picture gone
         raise BadInput(f"There is no picture in '{root}' any more.", "Is its disk connected?")
     _list_unchecked(project, findings.pictures, tell)

@@ -22,9 +22,12 @@ from engine.commands.scanning import open_project, scan_into
 from engine.estimates import estimate
 from engine.machine import find_device
 from engine.models.weights import load_backbone
+from engine.presets import PRESETS
 from engine.protocol import Made, Noticed, Tell
-from engine.recipes import AUTO, Recipe
+from engine.recipes import Recipe
 from engine.run_files import newest_speed
+from engine.settings import AUTO
+from engine.sources import source
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,9 +44,18 @@ def parser() -> argparse.ArgumentParser:
             "torchrun --nproc-per-node 2 -m engine train photos/ --batch 128",
         ],
     )
-    command.add_argument("folder", type=Path, help="folder of pictures, or a project")
+    command.add_argument(
+        "folder",
+        type=source,
+        help="folder of pictures or of tar shards, a project, 'shards/a-{00..99}.tar' or 'pipe:COMMAND'",
+    )
     command.add_argument("--project", type=Path, help="where to keep the project; beside the folder by default")
     command.add_argument("--config", type=Path, action="append", default=[], help="run file (TOML); later ones win")
+    command.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"begin with a published recipe, under all else: {', '.join(PRESETS)}",
+    )
     command.add_argument(
         "--only", type=Path, metavar="FILE", help="learn from some pictures only: a text file, one path or id a line"
     )
@@ -58,12 +70,14 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     recipe = asked_in(arguments)
     for path in reversed(arguments.config):
         recipe = recipe.over(Recipe.read(path))
+    if arguments.preset:
+        recipe = recipe.over(Recipe.preset(arguments.preset))
     machine = find_device(str(recipe.asked.get("device", AUTO)))
     distributed.join(machine.device)
     rank, _ = distributed.world()
     if rank > 0:
         return follow(distributed.agreed())
-    with distributed.deciding() as decide, open_project(arguments.folder, arguments.project) as project:
+    with distributed.deciding() as decide, open_project(arguments.folder, arguments.project, tell) as project:
         readable = scan_into(project, tell).readable
         pictures = named_in(arguments.only, readable) if arguments.only else to_learn_from(readable)
         init = str(recipe.asked.get("init", ""))

@@ -68,6 +68,11 @@ class Edits:
             return type(self)(self.lattice, self.added_YX | touched_YX, self.removed_YX & ~touched_YX)
         return type(self)(self.lattice, self.added_YX & ~touched_YX, self.removed_YX | touched_YX)
 
+    def turning(self, mask_RC: NDArray[np.bool_], wanted_YX: Cells) -> Self:
+        """Return the edits that turn a mask of patches into one that is wanted, in cells."""
+        below_YX = finer(mask_RC)
+        return type(self)(self.lattice, wanted_YX & ~below_YX, below_YX & ~wanted_YX)
+
     def on(self, lattice: Lattice) -> Self:
         """Return the edits for patches that lie otherwise, as after another model or side was chosen."""
         if lattice == self.lattice:

@@ -4,22 +4,36 @@ from typing import assert_never
 
 from torch import nn
 
-from engine.catalogue import ResNetShape, Shape, Start, VitShape
+from engine.catalogue import RESNET_STRIDE, ResNetShape, Shape, Start, VitShape
 from engine.models.resnet import ResNet
-from engine.models.vit import VisionTransformer
-from engine.recipes import RESNET_STRIDE
+from engine.models.vit import DropPathBy, VisionTransformer
 
 
 def build_backbone(
-    shape: Shape, *, drop_path: float = 0.0, drop_path_is_uniform: bool = False, start: Start = "published"
+    shape: Shape,
+    *,
+    drop_path: float = 0.0,
+    drop_path_is_uniform: bool = False,
+    drop_path_by: DropPathBy = "masking",
+    packing: bool = False,
+    checkpointing: bool = False,
+    start: Start = "published",
 ) -> nn.Module:
-    """Return a new backbone whose ``forward(images_BCYX)`` gives ``Features``.
+    """Return a new backbone whose ``forward(images_BCYX)`` gives ``Features``, and ``forward_views`` a list of them.
 
     The arguments are those of ``VisionTransformer``; residual networks drop no paths and have one start.
     """
     match shape:
         case VitShape():
-            return VisionTransformer(shape, drop_path=drop_path, drop_path_is_uniform=drop_path_is_uniform, start=start)
+            return VisionTransformer(
+                shape,
+                drop_path=drop_path,
+                drop_path_is_uniform=drop_path_is_uniform,
+                drop_path_by=drop_path_by,
+                packing=packing,
+                checkpointing=checkpointing,
+                start=start,
+            )
         case ResNetShape():
             return ResNet(shape)
         case _:

@@ -26,6 +26,7 @@ class ProjectionHead(nn.Module):
         bottleneck: width of the sphere.
         norm: BatchNorm after each hidden layer ('batch'), which DINO uses with ResNets.
         norm_last_layer: keep the prototypes at length 1 instead of learning their lengths.
+        has_predictor: two more layers with batch norm before the sphere, BYOL's (DINO tab. 7).
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class ProjectionHead(nn.Module):
         bottleneck: int = 256,
         norm: Literal["none", "batch"] = "none",
         norm_last_layer: bool = True,
+        has_predictor: bool = False,
     ) -> None:
         super().__init__()
         self.mlp = _perceptron([width_in, *[hidden] * (layers - 1), bottleneck], has_norm=norm == "batch")
+        self.predictor = _perceptron([bottleneck, hidden, bottleneck], has_norm=True) if has_predictor else None
         self.last_layer = Prototypes(bottleneck, prototypes, has_unit_length=norm_last_layer)
 
     def forward(self, features_BD: Tensor) -> Tensor:
@@ -50,7 +53,10 @@ class ProjectionHead(nn.Module):
         would decide between prototypes; and it costs no more, since its weights need no conversion.
         """
         with torch.autocast(features_BD.device.type, enabled=False):
-            points_BD = F.normalize(self.mlp(features_BD.float()), dim=-1)
+            points_BD = self.mlp(features_BD.float())
+            if self.predictor is not None:
+                points_BD = self.predictor(points_BD)
+            points_BD = F.normalize(points_BD, dim=-1)
             return self.last_layer(points_BD)
 
 

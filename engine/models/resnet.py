@@ -4,6 +4,8 @@ Names and shapes of the tensors are torchvision's ``resnet50``, which the releas
 uses. Letters after a name are its axes: B images · C channels · Y X pixels · D width · P places.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
@@ -42,6 +44,13 @@ class ResNet(nn.Module):
         rows, cols = map_BDYX.shape[-2:]
         patches_BPD = map_BDYX.flatten(2).transpose(1, 2)
         return Features(map_BDYX.mean(dim=(2, 3)), patches_BPD[:, :0], patches_BPD, rows, cols)
+
+    def forward_views(
+        self, views_BCYX: Sequence[Tensor], masks_BP: Sequence[Tensor | None] | None = None
+    ) -> list[Features]:
+        """Return the features of several batches, each of its own size; nothing can be masked."""
+        assert masks_BP is None or not any(mask is not None for mask in masks_BP), "a residual network masks nothing"
+        return [self(view) for view in views_BCYX]
 
 
 def _stage(width_in: int, narrow: int, n_blocks: int, stride: int) -> nn.Sequential:

@@ -6,20 +6,34 @@ renaming (facebookresearch/dino ``vision_transformer.py``, facebookresearch/dino
 
 Letters after a name are its axes:
     B images · C channels · Y X pixels · N tokens = 1 + R + P · R registers · P patches = rows * cols
-    D width · H heads · Q tokens that look · d width of one head · S = B * H
-Tokens are ordered [CLS, registers, patches], patches row by row.
+    D width · H heads · Q tokens that look · d width of one head · S = B * H · T tokens of a sequence
+Tokens are ordered [CLS, registers, patches], patches row by row. Where a block says only ``tokens``, they are those
+of pictures of one size, (B, N, D), or of several in a sequence, (T, D); see ``packing``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from engine.catalogue import PositionRule, Start, VitShape
 from engine.errors import BadRecipe
+from engine.models.packing import (
+    Drawn,
+    Kept,
+    Packing,
+    attend_apart,
+    draw_kept,
+    keep_packed,
+    keep_pictures,
+    pack,
+    packing_of,
+    unpack,
+)
 
 INIT_STD = 0.02
 """Standard deviation of the starting weights; both references."""
@@ -37,6 +51,10 @@ SINE_RANGE = 16.0
 """Phase, in radians, of the shortest wave over the whole picture."""
 SINE_SCALE = 0.5
 """Size of the sine positions beside tokens of size 1; found on small folders, see README."""
+LEAST_LEFT_OUT = 0.1
+"""Up to this probability one batch of pictures drops paths by masking, whatever is asked; dinov2 block.py."""
+
+DropPathBy = Literal["masking", "leaving_out"]
 
 
 class Features(NamedTuple):
@@ -57,7 +75,15 @@ class VisionTransformer(nn.Module):
         drop_path: probability, for the last block, of leaving a picture out of a residual branch.
         drop_path_is_uniform: the same probability in every block (DINOv2) instead of one that
             grows linearly from 0 in the first block (DINO).
+        drop_path_by: 'masking' computes every branch and sets those of the pictures left out to 0, each picture by
+            its own draw (DINO); 'leaving_out' computes a fixed share of the pictures (DINOv2 §5 "Efficient
+            stochastic depth"), drawn by ``draw``.
+        packing: views of several sizes go through the blocks as one sequence (DINOv2 §5 "Sequence packing").
+        checkpointing: keep only what enters each block, and compute the block again for the gradient.
         start: how the weights begin; see ``catalogue.Start``.
+
+    Attributes:
+        draw: gives a permutation of the numbers below the one it is called with, int64 on the CPU.
 
     Raises:
         BadRecipe: the width cannot be divided among the heads, or the stem cannot make the patch.
@@ -69,12 +95,19 @@ class VisionTransformer(nn.Module):
         *,
         drop_path: float = 0.0,
         drop_path_is_uniform: bool = False,
+        drop_path_by: DropPathBy = "masking",
+        packing: bool = False,
+        checkpointing: bool = False,
         start: Start = "published",
     ) -> None:
         super().__init__()
         if shape.width % shape.heads:
             raise BadRecipe(f"A width of {shape.width} cannot be divided among {shape.heads} heads.")
         self.shape = shape
+        self.drop_path_by = drop_path_by
+        self.packing = packing
+        self.checkpointing = checkpointing
+        self.draw: Callable[[int], Tensor] = torch.randperm
         width = shape.width
         self.patch_embed = PatchEmbedding(shape)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -96,9 +129,58 @@ class VisionTransformer(nn.Module):
             mask_BP: bool; True where the mask token takes the place of a patch.
         """
         tokens_BND = self.embed(images_BCYX, mask_BP)
-        for block in self.blocks:
-            tokens_BND = block(tokens_BND)
+        drawn = self._drawn([len(tokens_BND)], above=LEAST_LEFT_OUT)
+        tokens_BND = self._through_blocks(tokens_BND, _of_group(0, len(tokens_BND), drawn))
         return self._features(tokens_BND, images_BCYX)
+
+    def forward_views(
+        self, views_BCYX: Sequence[Tensor], masks_BP: Sequence[Tensor | None] | None = None
+    ) -> list[Features]:
+        """Return the features of several batches of normalised pictures, each of its own size.
+
+        With ``packing`` they are the same as without, but for rounding and, where paths are dropped by masking, for
+        the draws.
+
+        Args:
+            views_BCYX: sides are multiples of the patch.
+            masks_BP: for each batch bool, True where the mask token takes the place of a patch, or None.
+        """
+        masks = [None] * len(views_BCYX) if masks_BP is None else masks_BP
+        if self.drop_path_by == "masking" and not self.packing:
+            return [self(view, mask) for view, mask in zip(views_BCYX, masks, strict=True)]
+        groups_BND = [self.embed(view, mask) for view, mask in zip(views_BCYX, masks, strict=True)]
+        # Lists of batches leave pictures out at any probability (dinov2 block.py NestedTensorBlock).
+        drawn = self._drawn([len(tokens_BND) for tokens_BND in groups_BND], above=0.0)
+        is_packed = self.packing and len(groups_BND) > 1
+        groups_BND = self._packed(groups_BND, drawn) if is_packed else self._apart(groups_BND, drawn)
+        return [self._features(tokens_BND, view) for tokens_BND, view in zip(groups_BND, views_BCYX, strict=True)]
+
+    def _packed(self, groups_BND: list[Tensor], drawn: Sequence[Drawn | None]) -> list[Tensor]:
+        packing = packing_of([(len(group), group.shape[1]) for group in groups_BND], groups_BND[0].device)
+        kept = [pair and (keep_packed(pair[0], packing), keep_packed(pair[1], packing)) for pair in drawn]
+        return unpack(self._through_blocks(pack(groups_BND), kept, packing), packing)
+
+    def _apart(self, groups_BND: list[Tensor], drawn: Sequence[Drawn | None]) -> list[Tensor]:
+        return [self._through_blocks(tokens, _of_group(i, len(tokens), drawn)) for i, tokens in enumerate(groups_BND)]
+
+    def _drawn(self, n_pictures: Sequence[int], above: float) -> list[Drawn | None]:
+        """Return, for each block, the pictures that its branches are computed for; None where they are all."""
+        is_leaving_out = self.training and self.drop_path_by == "leaving_out"
+        shares = [cast("Block", block).drop_path.probability for block in self.blocks]
+        shares = [share if is_leaving_out and share > above else 0.0 for share in shares]
+        return draw_kept(shares, n_pictures, self.draw, self.cls_token.device)
+
+    def _through_blocks(
+        self, tokens: Tensor, kept_of_blocks: Sequence[tuple[Kept, Kept] | None], packing: Packing | None = None
+    ) -> Tensor:
+        is_forgetting = self.checkpointing and torch.is_grad_enabled()
+        for block, kept in zip(self.blocks, kept_of_blocks, strict=True):
+            if is_forgetting:
+                is_random = kept is None and cast("Block", block).drop_path.probability > 0  # it draws as it computes
+                tokens = checkpoint(block, tokens, packing, kept, use_reentrant=False, preserve_rng_state=is_random)
+            else:
+                tokens = block(tokens, packing, kept)
+        return tokens
 
     def layers(self, images_BCYX: Tensor, which: Sequence[int]) -> list[Features]:
         """Return the normed outputs of the chosen blocks, in the order asked; -1 is the last block."""
@@ -200,6 +282,10 @@ class VisionTransformer(nn.Module):
             self.pos_embed[0, 1:] = SINE_SCALE * sine_positions(grid, self.shape.width)
 
 
+def _of_group(i: int, n_pictures: int, drawn: Sequence[Drawn | None]) -> list[tuple[Kept, Kept] | None]:
+    return [pair and (keep_pictures(pair[0][i], n_pictures), keep_pictures(pair[1][i], n_pictures)) for pair in drawn]
+
+
 def keep_variance(module: nn.Module) -> None:
     """Start every linear layer in a module with a standard deviation of 1 / sqrt(inputs)."""
     for layer in module.modules():
@@ -270,10 +356,26 @@ class Block(nn.Module):
         self.ls2 = nn.Identity() if shape.layer_scale is None else LayerScale(width, shape.layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
-        """Return the tokens after both branches, same shape."""
-        tokens_BND = tokens_BND + self.drop_path(self.ls1(self.attn(self.norm1(tokens_BND))))
-        return tokens_BND + self.drop_path(self.ls2(self.mlp(self.norm2(tokens_BND))))
+    def forward(self, tokens: Tensor, packing: Packing | None = None, kept: tuple[Kept, Kept] | None = None) -> Tensor:
+        """Return the tokens after both branches, same shape.
+
+        Args:
+            tokens: (B, N, D), or (T, D) with a ``packing``.
+            packing: where the pictures lie in a sequence.
+            kept: what attention and the feed-forward layer are computed for; None drops paths by masking.
+        """
+        if kept is None:
+            tokens = tokens + self.drop_path(self._attended(tokens, packing), packing)
+            return tokens + self.drop_path(self._fed(tokens), packing)
+        attended, fed = kept
+        tokens = attended.add(tokens, self._attended(attended.select(tokens), attended.packing))
+        return fed.add(tokens, self._fed(fed.select(tokens)))
+
+    def _attended(self, tokens: Tensor, packing: Packing | None) -> Tensor:
+        return self.ls1(self.attn(self.norm1(tokens), packing))
+
+    def _fed(self, tokens: Tensor) -> Tensor:
+        return self.ls2(self.mlp(self.norm2(tokens)))
 
 
 class Attention(nn.Module):
@@ -285,13 +387,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
-        """Return what each token gathers from all, same shape."""
-        n_images, n_tokens, width = tokens_BND.shape
-        qkv = self.qkv(tokens_BND).view(n_images, n_tokens, 3, self.heads, width // self.heads)
+    def forward(self, tokens: Tensor, packing: Packing | None = None) -> Tensor:
+        """Return what each token gathers from all of its picture, same shape."""
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
+        if packing is not None:
+            return self.proj(attend_apart(qkv, packing, _attend).flatten(1))
         q_BHNd, k_BHNd, v_BHNd = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mixed_BHNd = _attend(q_BHNd, k_BHNd, v_BHNd)
-        return self.proj(mixed_BHNd.transpose(1, 2).reshape(n_images, n_tokens, width))
+        return self.proj(mixed_BHNd.transpose(1, 2).flatten(2))
 
     def weights(self, tokens_BND: Tensor, queries: Tensor | slice) -> Tensor:
         """Return softmax(q k^T / sqrt(d)) in float32 for the tokens ``queries``: (B, H, Q, N)."""
@@ -363,9 +466,10 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((width,), start))
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Return the scaled branch, same shape."""
-        return tokens_BND * self.gamma
+        # In the dtype of the branch: under autocast float32 would spread from here over the residual stream.
+        return tokens * self.gamma.to(tokens.dtype)
 
 
 class DropPath(nn.Module):
@@ -375,13 +479,15 @@ class DropPath(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, branch_BND: Tensor) -> Tensor:
+    def forward(self, branch: Tensor, packing: Packing | None = None) -> Tensor:
         """Return the branch, zero for the pictures left out."""
         if self.probability == 0.0 or not self.training:
-            return branch_BND
+            return branch
         keep = 1.0 - self.probability
-        share_B11 = branch_BND.new_empty(len(branch_BND), 1, 1).bernoulli_(keep).div_(keep)
-        return branch_BND * share_B11
+        if packing is None:
+            return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(keep).div_(keep)
+        shares = [branch.new_empty(n, 1).bernoulli_(keep).div_(keep).expand(n, N) for n, N in packing.sizes]
+        return branch * torch.cat([share_BN.flatten() for share_BN in shares]).unsqueeze(-1)
 
 
 def attention(

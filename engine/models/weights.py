@@ -31,6 +31,7 @@ from engine.catalogue import (
 from engine.errors import BadInput, BadRecipe, BadWeights
 from engine.facts import BUNDLED_FILE, DESCRIPTION
 from engine.models import layouts
+from engine.models.adapters import merged
 from engine.models.backbones import build_backbone
 from engine.models.downloads import (
     cache_dir,
@@ -477,7 +478,7 @@ def write_backbone(
     Args:
         path: a .safetensors file; for 'hf' and 'timm' a folder, made if need be, that the
             library opens as a local model.
-        model: the backbone.
+        model: the backbone; adapters are folded into its weights.
         shape: its shape.
         about: anything JSON can hold; ``recipe`` is what it was trained with. Native only.
         layout: 'native' is read back exactly; the others as ``layouts.to_hf`` and ``to_timm`` say.
@@ -490,7 +491,7 @@ def write_backbone(
         BadWeights: a weight is not finite, or not any more in ``dtype``.
         DiskFull: there is no room.
     """
-    tensors = {name: _stored(name, tensor, dtype) for name, tensor in model.state_dict().items()}
+    tensors = {name: _stored(name, tensor, dtype) for name, tensor in merged(model).items()}
     if layout == "native":
         _write_file(path, tensors, describe(shape, about=about, mean=mean, std=std))
         return

@@ -30,7 +30,6 @@ from engine.images import open_rgb
 from engine.machine import make_cpu_fast
 from engine.models import patch_of
 from engine.models.weights import Backbone, load_backbone
-from engine.recipes import CropSettings
 from engine.seeing.attention import AttentionMaps, check_head
 from engine.seeing.grid import Grid
 from engine.seeing.look import masks_of
@@ -44,6 +43,7 @@ from engine.serve.answers import AnswerFiles
 from engine.serve.loop import Outdated
 from engine.serve.set_seeing import SetSeeing
 from engine.sets import SetPlan
+from engine.settings import CropSettings
 from engine.training.crops import GLOBALS, View, draw_views, render_views
 
 ROOM_BYTES = 1 << 30

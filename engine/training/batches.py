@@ -7,8 +7,8 @@ next picture of the list, always the same one, and named.
 """
 
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from engine.catalogue import VitShape
 from engine.errors import BadInput, UnreadablePicture, UserError
 from engine.protocol import Noticed, Tell
 from engine.recipes import Plan
-from engine.training.crops import decode_side, draw_views, render_views
+from engine.settings import CropSettings
+from engine.training.crops import GLOBALS, decode_side, draw_views, render_views
+from engine.training.masking import Masking, batch_masks, masked_patches
 from engine.training.pictures import Pixels, begin_worker, worker_context
 
 PREFETCH = 4  # batches ahead of the network, for each process
@@ -33,19 +36,36 @@ class Batch:
     """The crops of one step: uint8, (views, pictures, side, side, 3), and why pictures were replaced, by path."""
 
     step: int
-    globals_VBYXC: Tensor
+    globals_GBYXC: Tensor
     locals_VBYXC: Tensor
     replaced: dict[str, str]
+    masks_GBP: Tensor | None = None
+    labels_B: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Called by the loader, so that copies to a GPU need not wait."""
-        return Batch(self.step, self.globals_VBYXC.pin_memory(), self.locals_VBYXC.pin_memory(), self.replaced)
+        return replace(self, globals_GBYXC=self.globals_GBYXC.pin_memory(), locals_VBYXC=self.locals_VBYXC.pin_memory())
 
-    def parts(self, n: int) -> Iterator[list[Tensor]]:
-        """Yield ``n`` equal parts, each as the list of its views, global ones first."""
-        global_, local = self.globals_VBYXC.chunk(n, dim=1), self.locals_VBYXC.chunk(n, dim=1)
+    def parts(self, n: int) -> Iterator["CroppedPart"]:
+        """Yield ``n`` equal parts."""
+        global_, local = self.globals_GBYXC.chunk(n, dim=1), self.locals_VBYXC.chunk(n, dim=1)
+        masks = self.masks_GBP.chunk(n, dim=1) if self.masks_GBP is not None else [None] * n
+        labels = self.labels_B.chunk(n) if self.labels_B is not None else [None] * n
         for i in range(n):
-            yield [*global_[i], *local[i]]
+            part_GBP = masks[i]
+            masked_M, weights_M = masked_patches(part_GBP) if part_GBP is not None else (None, None)
+            yield CroppedPart([*global_[i], *local[i]], part_GBP, masked_M, weights_M, labels[i])
+
+
+@dataclass(frozen=True, slots=True)
+class CroppedPart:
+    """A part of a batch as `objectives.Part`, but with the views as they were cropped: uint8, (B, Y, X, 3)."""
+
+    views_VBYXC: list[Tensor]
+    masks_GBP: Tensor | None
+    masked_M: Tensor | None
+    weights_M: Tensor | None
+    labels_B: Tensor | None
 
 
 @lru_cache(maxsize=2)
@@ -69,23 +89,47 @@ class Batches(Dataset[Batch]):
         indices = order[place * plan.run.batch : (place + 1) * plan.run.batch]
         mine = indices.reshape(plan.processes, -1)[self._rank]
         replaced: dict[str, str] = {}
-        crops = [self._crops(int(index), epoch, replaced) for index in mine]
-        globals_VBYXC, locals_VBYXC = (
+        settings = plan.crops_at(epoch)
+        shown, crops = zip(*[self._crops(int(index), epoch, settings, replaced) for index in mine], strict=True)
+        globals_GBYXC, locals_VBYXC = (
             torch.from_numpy(np.stack(of_each, axis=1)) for of_each in zip(*crops, strict=True)
         )
-        return Batch(step, globals_VBYXC, locals_VBYXC, replaced)
+        masks_GBP = self._masks(step, settings)
+        return Batch(step, globals_GBYXC, locals_VBYXC, replaced, masks_GBP, self._labels(shown))
 
-    def _crops(self, index: int, epoch: int, replaced: dict[str, str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _labels(self, shown: Sequence[int]) -> Tensor | None:
+        """Return the classes of the pictures that are shown; None where the run learns no labels."""
+        labels_N = self.pixels.pictures.labels_N
+        return None if labels_N is None else torch.from_numpy(labels_N[list(shown)].astype(np.int64))
+
+    def _masks(self, step: int, crops: CropSettings) -> Tensor | None:
+        """Return which patches of which large crops are hidden, (G, B, P); None where nothing is."""
+        plan = self._plan
+        if "ibot" not in plan.heeded or not isinstance(plan.shape, VitShape):
+            return None
+        side = crops.global_side // plan.shape.patch
+        ratios = (plan.ibot.mask_least, plan.ibot.mask_most)
+        masking = Masking(rows=side, cols=side, share=plan.ibot.mask_share, ratios=ratios)
+        each = plan.run.batch // plan.processes
+        mine = slice(self._rank * each, (self._rank + 1) * each)
+        masks_GBP = batch_masks(masking, GLOBALS, plan.run.batch, seed=plan.run.seed, step=step, mine=mine)
+        return torch.from_numpy(masks_GBP)
+
+    def _crops(
+        self, index: int, epoch: int, settings: CropSettings, replaced: dict[str, str]
+    ) -> tuple[int, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Return a picture's place in the list, or that of the one shown for it, and its large and small crops."""
         for candidate in ((index + i) % len(self.pixels) for i in range(min(len(self.pixels), MOST_REPLACEMENTS))):
             rows, cols = self.pixels.pictures.size(candidate)
-            views = draw_views(self._plan.crops, rows, cols, seed=self._plan.run.seed, epoch=epoch, sample=index)
-            at_least = decode_side(views) if self._plan.crops.renderer == "fast" else None
+            views = draw_views(settings, rows, cols, seed=self._plan.run.seed, epoch=epoch, sample=index)
+            views = views[: self._plan.large_crops] + views[GLOBALS:]
+            at_least = decode_side(views) if settings.renderer == "fast" else None
             try:
                 picture = self.pixels.read(candidate, at_least=at_least)
             except UnreadablePicture as problem:
                 replaced[self.pixels.pictures.path(candidate)] = problem.message
                 continue
-            return render_views(picture, views, self._plan.crops)
+            return candidate, render_views(picture, views, settings)
         raise gone()
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from engine.errors import BadWeights, DiskFull
 from engine.models.downloads import sha256_of
 from engine.store import is_full, replace, sync_file, sync_folder, write_atomically
+from engine.training.objectives.objective import Group, Objective
 
 KEEP_NEWEST = 3
 _NAME = re.compile(r"step-(\d{8})")
@@ -45,17 +46,24 @@ class Checkpoint:
         return load_tensors((self.folder / "train.safetensors").read_bytes())
 
 
-def gather(objective: nn.Module, optimiser: Optimizer, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
-    """Return the state of a run as named tensors."""
+def gather(
+    objective: Objective, groups: Sequence[Group], optimiser: Optimizer, scaler: torch.amp.GradScaler
+) -> dict[str, Tensor]:
+    """Return the state of a run as named tensors; ``groups`` are those that the optimiser was made of."""
     tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
+    names = [name for group in groups for name in group.names]
     for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+        tensors |= {f"optimiser.{names[index]}:{what}": value for what, value in state.items()}
     tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in scaler.state_dict().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def restore(
-    tensors: Mapping[str, Tensor], objective: nn.Module, optimiser: Optimizer, scaler: torch.amp.GradScaler
+    tensors: Mapping[str, Tensor],
+    objective: Objective,
+    groups: Sequence[Group],
+    optimiser: Optimizer,
+    scaler: torch.amp.GradScaler,
 ) -> None:
     """Put a gathered state back.
 
@@ -69,15 +77,36 @@ def restore(
         raise BadWeights(
             "The checkpoint is of another network or objective.", str(problem).splitlines()[-1]
         ) from problem
+    places = {name: place for place, name in enumerate(name for group in groups for name in group.names)}
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in _by_parameter(tensors, objective, groups).items():
         if name.startswith("optimiser."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
+            parameter, what = name.removeprefix("optimiser.").rsplit(":", 1)
+            state.setdefault(places[parameter], {})[what] = tensor
     if scaler.is_enabled():
         kept = {name.removeprefix("scaler."): t.item() for name, t in tensors.items() if name.startswith("scaler.")}
         scaler.load_state_dict(kept)
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _by_parameter(tensors: Mapping[str, Tensor], objective: Objective, groups: Sequence[Group]) -> Mapping[str, Tensor]:
+    """Name what the optimiser knows by its parameter, where an earlier version numbered them.
+
+    It had two groups: the parameters that decay in the order of the network, then the others.
+    """
+    if not any(name.startswith("optimiser.0.") for name in tensors):
+        return tensors
+    has_decay = {name: group.has_decay for group in groups for name in group.names}
+    names = [name for name, _ in objective.student.named_parameters() if name in has_decay]
+    order = sorted(names, key=lambda name: not has_decay[name])
+    named = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, what = name.split(".", 2)
+            named[f"optimiser.{order[int(index)]}:{what}"] = tensor
+        else:
+            named[name] = tensor
+    return named
 
 
 def save(

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from engine.recipes import CropSettings
+from engine.settings import CropSettings
 from engine.training.draws import uniforms
 
 Operation = Literal["brightness", "contrast", "saturation", "hue"]
@@ -198,15 +198,16 @@ def render_views(picture_YXC: Pixels, views: Sequence[View], settings: CropSetti
 
     Args:
         picture_YXC: uint8 RGB, upright; the picture the views were drawn for, or a smaller decoding of it.
-        views: of ``draw_views``.
+        views: of ``draw_views``; large ones may be left out where fewer are learnt from.
         settings: the same it was given; names the renderer.
 
     Returns:
-        The large crops (2, side, side, 3) and the small ones (n, side, side, 3), uint8.
+        The large crops (2 or fewer, side, side, 3) and the small ones (n, side, side, 3), uint8.
     """
     exact = settings.renderer == "exact"
-    globals_VYXC = np.empty((GLOBALS, settings.global_side, settings.global_side, 3), np.uint8)
-    locals_VYXC = np.empty((len(views) - GLOBALS, settings.local_side, settings.local_side, 3), np.uint8)
+    n_large = len(views) - settings.local_crops
+    globals_VYXC = np.empty((n_large, settings.global_side, settings.global_side, 3), np.uint8)
+    locals_VYXC = np.empty((settings.local_crops, settings.local_side, settings.local_side, 3), np.uint8)
     for crop_YXC, view in zip(itertools.chain(globals_VYXC, locals_VYXC), views, strict=True):
         crop_YXC[:] = render(picture_YXC, view, exact=exact)
     return globals_VYXC, locals_VYXC

@@ -14,6 +14,12 @@ WORD = 2**64
 """Key and counter are words of 64 bits; anything larger wraps."""
 
 
+def stream(number: int, *, seed: int, step: int) -> np.random.Generator:
+    """Return a generator whose numbers depend on the arguments only, apart from those of `uniforms`."""
+    key = np.array([seed % WORD, step % WORD], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, number % WORD, 2], np.uint64)))
+
+
 def uniforms(rows: int, cols: int, *, seed: int, epoch: int, sample: int) -> NDArray[np.float64]:
     """Return a table (rows, cols), uniform in [0, 1), that depends on the arguments only.
 

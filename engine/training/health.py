@@ -56,13 +56,14 @@ class Health:
     """Watches a run; says each thing once, and again when it came back after it had gone."""
 
     prototypes: int
+    """K; 0 for an objective without answers to choose among."""
     _present: set[str] = field(default_factory=set)
 
     def look(self, step: int, values: Mapping[str, float]) -> list[Noticed]:
         """Return what is newly wrong at a step."""
         if step < FIRST_STEP:
             return []
-        ln_k = math.log(self.prototypes)
+        ln_k = math.log(self.prototypes) if self.prototypes else 0.0
         found = {ailment.name: ailment for ailment in ailments(values, ln_k)}
         new = [ailment for name, ailment in found.items() if name not in self._present]
         self._present = set(found)
@@ -72,14 +73,14 @@ class Health:
 
 
 def ailments(values: Mapping[str, float], ln_k: float) -> list[Ailment]:
-    """Return what is wrong with one look at the teacher and the features."""
+    """Return what is wrong with one look at the teacher and the features; what was not looked at is not."""
     return [
         ailment
         for ailment, is_present in (
-            (UNIFORM, values["teacher_entropy"] > NEAR * ln_k),
-            (ONE_PROTOTYPE, values["marginal_entropy"] < NARROW * ln_k),
-            (SAME_FEATURES, values["feature_std"] < SAME_DIRECTION),
-            (FEW_DIRECTIONS, values["effective_rank"] < FEW_AXES),
+            (UNIFORM, values.get("teacher_entropy", -math.inf) > NEAR * ln_k),
+            (ONE_PROTOTYPE, values.get("marginal_entropy", math.inf) < NARROW * ln_k),
+            (SAME_FEATURES, values.get("feature_std", math.inf) < SAME_DIRECTION),
+            (FEW_DIRECTIONS, values.get("effective_rank", math.inf) < FEW_AXES),
         )
         if is_present
     ]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from engine.recipes import OptimiserSettings
-from engine.training.objectives import Group
+from engine.settings import OptimiserSettings
+from engine.training.objectives.objective import Group
 from engine.training.schedules import Moment
 
 SGD_MOMENTUM = 0.9  # main_dino.py
@@ -18,7 +18,10 @@ CLIP_EPS = 1e-6  # utils.py clip_gradients
 
 def make_optimiser(settings: OptimiserSettings, groups: Sequence[Group]) -> Optimizer:
     """Return the optimiser; learning rate and decay are set before each step by `schedule`."""
-    parameters: list[dict[str, Any]] = [{"params": g.parameters, "has_decay": g.has_decay} for g in groups]
+    parameters: list[dict[str, Any]] = [
+        {"params": g.parameters, "has_decay": g.has_decay, "rate": g.rate, "is_last_layer": g.is_last_layer}
+        for g in groups
+    ]
     match settings.optimiser:
         case "adamw":
             return AdamW(parameters, lr=0.0, weight_decay=0.0, fused=True)
@@ -28,10 +31,15 @@ def make_optimiser(settings: OptimiserSettings, groups: Sequence[Group]) -> Opti
             return Lars(parameters)
 
 
-def schedule(optimiser: Optimizer, at: Moment) -> None:
-    """Give every group the learning rate and, where it decays, the weight decay of a step."""
+def schedule(optimiser: Optimizer, at: Moment, *, is_last_layer_still: bool = False) -> None:
+    """Give every group the learning rate and, where it decays, the weight decay of a step.
+
+    ``is_last_layer_still``: prototypes do not move, but what the optimiser knows of their gradients grows (dinov2
+    train.py: last_layer_lr 0).
+    """
     for group in optimiser.param_groups:
-        group["lr"] = at.learning_rate
+        is_still = is_last_layer_still and group["is_last_layer"]
+        group["lr"] = 0.0 if is_still else at.learning_rate * group["rate"]
         group["weight_decay"] = at.weight_decay if group["has_decay"] else 0.0
 
 
@@ -52,6 +60,30 @@ def clip_by_tensor(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
         torch._foreach_mul_(shares, largest)
         torch._foreach_clamp_max_(shares, 1.0)
         torch._foreach_mul_(gradients, shares)
+    return torch.stack(norms)
+
+
+@torch.no_grad()
+def clip_by_network(groups: Sequence[Group], largest: float) -> Tensor:
+    """Scale the gradients of each part of the student down so that their common norm is at most ``largest``.
+
+    Returns:
+        The norms before, one for each tensor that has a gradient, on their device.
+
+    Source: dinov2 train.py: clip_grad_norm_ of the backbone and of each head by itself.
+    """
+    by_network: dict[str, list[Tensor]] = {}
+    for group in groups:
+        gradients = [p.grad for p in group.parameters if p.grad is not None]
+        by_network.setdefault(group.network, []).extend(gradients)
+    norms: list[Tensor] = []
+    for gradients in by_network.values():
+        if gradients:
+            of_each = torch._foreach_norm(gradients)
+            norms += of_each
+            if largest:
+                share = (largest / (torch.stack(of_each).norm() + CLIP_EPS)).clamp(max=1.0)
+                torch._foreach_mul_(gradients, share)
     return torch.stack(norms)
 
 

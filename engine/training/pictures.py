@@ -27,11 +27,12 @@ from engine.store import write_atomically
 from engine.timing import Pace
 
 _ROW = np.dtype([("start", "<i8"), ("end", "<i8"), ("rows", "<i4"), ("cols", "<i4")])
+_LABELS = "pictures.labels.npy"
 _COPY = np.dtype([("start", "<i8"), ("rows", "<i4"), ("cols", "<i4")])
 
 
 class PictureList:
-    """What a run learns from: paths and sizes, in a fixed order."""
+    """What a run learns from: paths and sizes, in a fixed order, and classes where labels are learnt."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -40,6 +41,8 @@ class PictureList:
     def _open(self) -> None:
         self._rows: NDArray[np.void] = np.load(self._folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
         self._paths = np.memmap(self._folder / "pictures.paths", dtype=np.uint8, mode="r")
+        labels = self._folder / _LABELS
+        self.labels_N: NDArray[np.int32] | None = np.load(labels, allow_pickle=False) if labels.exists() else None
 
     def __getstate__(self) -> Path:
         return self._folder
@@ -48,8 +51,8 @@ class PictureList:
         self.__init__(folder)  # type: ignore[misc]
 
     @classmethod
-    def write(cls, folder: Path, pictures: Sequence[Picture]) -> "PictureList":
-        """Write the list of a new run into its folder."""
+    def write(cls, folder: Path, pictures: Sequence[Picture], classes: Sequence[str] = ()) -> "PictureList":
+        """Write the list of a new run into its folder, with the place of each one's label among ``classes``, if any."""
         names = [os.fsencode(picture.path) for picture in pictures]
         ends = np.cumsum([len(name) for name in names])
         rows = np.zeros(len(pictures), _ROW)
@@ -57,6 +60,10 @@ class PictureList:
         rows["rows"] = [picture.rows or 0 for picture in pictures]
         rows["cols"] = [picture.cols or 0 for picture in pictures]
         write_atomically(folder / "pictures.paths", lambda file: file.write(b"".join(names)))
+        if classes:
+            places = {name: place for place, name in enumerate(classes)}
+            labels = np.array([places[str(picture.label)] for picture in pictures], np.int32)
+            write_atomically(folder / _LABELS, lambda file: np.save(file, labels, allow_pickle=False))
         write_atomically(folder / "pictures.npy", lambda file: np.save(file, rows, allow_pickle=False))
         return cls(folder)
 

@@ -8,7 +8,9 @@ import math
 from dataclasses import dataclass
 
 from engine.recipes import Plan
+from engine.settings import OptimiserSettings
 
+ROOT_REFERENCE_BATCH = 1024  # dinov2 scaling_rule sqrt_wrt_1024
 REFERENCE_BATCH = 256  # the batch a learning rate is given for: DINO app. C, "linear scaling rule"
 
 
@@ -21,6 +23,8 @@ class Moment:
     weight_decay: float
     momentum: float
     teacher_temperature: float
+    is_last_of_epoch: bool = False
+    step: int = 0
 
 
 def cosine(start: float, end: float, step: int, steps: int, *, warmup: int = 0) -> float:
@@ -34,30 +38,52 @@ def cosine(start: float, end: float, step: int, steps: int, *, warmup: int = 0) 
     return end + 0.5 * (start - end) * (1 + math.cos(turned))
 
 
-def warmed_up(start: float, end: float, epoch: int, warmup: int) -> float:
-    """Return ``warmup`` epochs from ``start`` to ``end`` (both included), then ``end``."""
-    if epoch >= warmup:
+def warmed_up(start: float, end: float, time: int, warmup: int) -> float:
+    """Return ``warmup`` epochs or steps from ``start`` to ``end`` (both included), then ``end``."""
+    if time >= warmup:
         return end
-    return start + (end - start) * epoch / (warmup - 1) if warmup > 1 else start
+    return start + (end - start) * time / (warmup - 1) if warmup > 1 else start
+
+
+def peak_rate(optimiser: OptimiserSettings, batch: int) -> float:
+    """Return the highest learning rate of a run with so many pictures a step."""
+    if optimiser.rate_scaling == "root_1024":
+        return optimiser.learning_rate * math.sqrt(batch / ROOT_REFERENCE_BATCH)
+    return optimiser.learning_rate * batch / REFERENCE_BATCH
 
 
 def moment(plan: Plan, step: int) -> Moment:
     """Return every scheduled value of a step of a plan."""
     steps, per_epoch = plan.steps, plan.steps_per_epoch
     epoch = step // per_epoch
-    optimiser, dino = plan.optimiser, plan.dino
+    optimiser = plan.optimiser
     return Moment(
         epoch=epoch,
         learning_rate=cosine(
-            optimiser.learning_rate * plan.run.batch / REFERENCE_BATCH,
+            peak_rate(optimiser, plan.run.batch),
             optimiser.learning_rate_end,
             step,
             steps,
             warmup=optimiser.warmup_epochs * per_epoch,
         ),
         weight_decay=cosine(optimiser.weight_decay, optimiser.weight_decay_end, step, steps),
-        momentum=cosine(dino.momentum, dino.momentum_end, step, steps),
-        teacher_temperature=warmed_up(
-            dino.teacher_temperature_start, dino.teacher_temperature, epoch, dino.teacher_warmup_epochs
-        ),
+        momentum=_momentum(plan, step),
+        teacher_temperature=_teacher_temperature(plan, step),
+        is_last_of_epoch=(step + 1) % per_epoch == 0,
+        step=step,
     )
+
+
+def _momentum(plan: Plan, step: int) -> float:
+    if "follower" in plan.heeded:
+        return cosine(plan.follower.follower_momentum, plan.follower.follower_momentum_end, step, plan.steps)
+    return cosine(plan.dino.momentum, plan.dino.momentum_end, step, plan.steps)
+
+
+def _teacher_temperature(plan: Plan, step: int) -> float:
+    """DINO's rises from epoch to epoch, DINOv2's from step to step (dinov2 train.py build_schedulers)."""
+    dino = plan.dino
+    start, end, warmup = dino.teacher_temperature_start, dino.teacher_temperature, dino.teacher_warmup_epochs
+    if "ibot" in plan.heeded:
+        return warmed_up(start, end, step, warmup * plan.steps_per_epoch)
+    return warmed_up(start, end, step // plan.steps_per_epoch, warmup)

@@ -8,7 +8,7 @@ end, ``backbone.safetensors``.
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +31,12 @@ from engine.seeing.views import normalise
 from engine.store import write_atomically
 from engine.timing import Pace
 from engine.training import checkpoint
-from engine.training.batches import Batches, load
+from engine.training.batches import Batches, CroppedPart, load
 from engine.training.gauge import Gauge, features
 from engine.training.health import Health
-from engine.training.objectives import OBJECTIVES, Dino
-from engine.training.optimisers import clip_by_tensor, make_optimiser, schedule
+from engine.training.objectives import OBJECTIVES
+from engine.training.objectives.objective import Group, Objective, Part, compiled
+from engine.training.optimisers import clip_by_network, clip_by_tensor, make_optimiser, schedule
 from engine.training.pictures import Pixels
 from engine.training.schedules import Moment, moment
 
@@ -64,12 +65,18 @@ class Run:
 
     folder: Path
     plan: Plan
-    objective: Dino
+    objective: Objective
+    groups: list[Group]
     optimiser: Optimizer
     scaler: torch.amp.GradScaler
     device: torch.device
     is_first: bool
     tell: Tell
+
+    @property
+    def is_v2(self) -> bool:
+        """Tell whether the run does as dinov2 does where the two references differ."""
+        return "ibot" in self.plan.heeded
 
 
 def train(
@@ -183,23 +190,22 @@ def _prepare(folder: Path, plan: Plan, device: torch.device, tell: Tell, start: 
     objective.to(device)
     if processes > 1 and device.type == "cuda":
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(objective)
-    optimiser = make_optimiser(plan.optimiser, objective.groups())
+    groups = objective.groups()
+    optimiser = make_optimiser(plan.optimiser, groups)
     scaler = torch.amp.GradScaler(device.type, enabled=plan.run.precision == "fp16")
     if start is not None:
-        checkpoint.restore(start.tensors(), objective, optimiser, scaler)
+        checkpoint.restore(start.tensors(), objective, groups, optimiser, scaler)
     if plan.run.compile:
-        for network in (objective.student, objective.teacher):
-            # Block by block: small graphs, compiled once for each size of crop.
-            for block in getattr(network.backbone, "blocks", [network.backbone]):
-                block.compile(dynamic=False)
+        for network in objective.networks:
+            compiled(network)
     if processes > 1:
         objective.average(lambda student: distributed.averaged(student, device))
-    return Run(folder, plan, objective, optimiser, scaler, device, rank == 0, tell)
+    return Run(folder, plan, objective, groups, optimiser, scaler, device, rank == 0, tell)
 
 
 def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_stop: Callable[[], bool]) -> Result:
     plan, tell = run.plan, run.tell
-    health = Health(plan.dino.prototypes)
+    health = Health(plan.prototypes)
     keeper = _Keeper(run, gauge, batches.pixels)
     keeper.begin(first)
     pace = Pace("training", plan.steps * plan.run.batch, "pictures", tell, start=first * plan.run.batch)
@@ -211,8 +217,8 @@ def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_st
         _name_replaced(batch.replaced, replaced, tell)
         at = moment(plan, step)
         is_watched = step % LOG_EVERY == 0 or step == plan.steps - 1
-        crops = (_on_device(views, run.device) for views in batch.parts(plan.run.accumulation))
-        meter.add(advance(run, crops, step, at, watch=is_watched))
+        parts = [_on_device(part, run.device) for part in batch.parts(plan.run.accumulation)]
+        meter.add(advance(run, parts, step, at, watch=is_watched))
         step += 1
         if is_watched:
             values = meter.read() | _told_too(at, pace, run.device)
@@ -283,32 +289,42 @@ class _Meter:
             )
 
 
-def _on_device(views_VBYXC: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    return [normalise(view.to(device, non_blocking=True)) for view in views_VBYXC]
+def _on_device(part: CroppedPart, device: torch.device) -> Part:
+    def moved(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(device, non_blocking=True)
+
+    return Part(
+        views_VBCYX=[normalise(view.to(device, non_blocking=True)) for view in part.views_VBYXC],
+        masks_GBP=moved(part.masks_GBP),
+        masked_M=moved(part.masked_M),
+        weights_M=moved(part.weights_M),
+        labels_B=moved(part.labels_B),
+    )
 
 
-def advance(
-    run: Run, parts: Iterable[Sequence[Tensor]], step: int, at: Moment, *, watch: bool = False
-) -> dict[str, Tensor]:
-    """Move student and teacher by one batch; return what happened, still on the device.
+def advance(run: Run, parts: Sequence[Part], step: int, at: Moment, *, watch: bool = False) -> dict[str, Tensor]:
+    """Move what learns by one batch; return what happened, still on the device.
 
     Args:
         run: is changed.
-        parts: the batch's normalised views, global ones first, in as many equal parts as the plan says.
+        parts: the batch, in as many equal parts as the plan says.
         step: from 0; random draws of the network depend on nothing else.
         at: the scheduled values of the step.
         watch: also return what tells collapse.
     """
     objective, optimiser, scaler = run.objective, run.optimiser, run.scaler
-    n_parts = run.plan.run.accumulation
+    n_parts = len(parts)
+    settings = run.plan.optimiser
     _seed_step(run.plan.run.seed, step, distributed.world()[0])
-    schedule(optimiser, at)
+    schedule(optimiser, at, is_last_layer_still=run.is_v2 and at.epoch < settings.freeze_last_layer)
     optimiser.zero_grad(set_to_none=True)
     told: dict[str, Tensor] = {}
-    for number, views in enumerate(parts):
+    with _precision(run):
+        answers = objective.answers(parts, at)
+    for number, (part, answer) in enumerate(zip(parts, answers, strict=True)):
         with objective.synced(is_last=number == n_parts - 1):
             with _precision(run):
-                loss = objective.loss(views, at, watch=watch)
+                loss = objective.loss(part, answer, at, watch=watch)
             scaler.scale(loss.total / n_parts).backward()
         not_finite = (~torch.isfinite(loss.total.detach())).float()
         for name, value in {
@@ -319,7 +335,10 @@ def advance(
         }.items():
             told[name] = told[name] + value / n_parts if name in told else value / n_parts
     scaler.unscale_(optimiser)
-    norms = clip_by_tensor(objective.student.parameters(), run.plan.optimiser.clip)
+    if settings.clip_by == "network":
+        norms = clip_by_network(run.groups, settings.clip)
+    else:
+        norms = clip_by_tensor(objective.student.parameters(), settings.clip)
     objective.before_step(at)
     _move(optimiser, scaler, is_finite=torch.isfinite(norms).all())
     objective.after_step(at)
@@ -417,7 +436,7 @@ class _Keeper:
         checkpoint.save(
             self._checkpoints,
             step,
-            checkpoint.gather(run.objective, run.optimiser, run.scaler),
+            checkpoint.gather(run.objective, run.groups, run.optimiser, run.scaler),
             lambda path: _write_backbone(path, run, step, self._scores),
             {"steps": run.plan.steps, **self._scores},
         )

@@ -26,7 +26,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from engine.images import open_rgb
-from engine.recipes import CropSettings
+from engine.settings import CropSettings
 from engine.seeing.views import normalise
 from engine.training.crops import decode_side, draw_views, render_views
 from tests.makers import PUBLISHED_CROPS

@@ -24,8 +24,10 @@ from torch import Tensor, nn
 
 from engine.catalogue import Shape, VitShape
 from engine.machine import make_cpu_fast
-from engine.recipes import Facts, Plan, Recipe, settle
-from engine.training.objectives import Dino
+from engine.recipes import Plan, Recipe, settle
+from engine.settings import Facts
+from engine.training.objectives.objective import Part
+from engine.training.objectives.self_distillation import SelfDistillation
 from engine.training.optimisers import make_optimiser
 from engine.training.schedules import moment
 from engine.training.train import Run, advance
@@ -155,12 +157,13 @@ class OurStep:
     """The step of the engine."""
 
     def __init__(self, of: Plan) -> None:
-        objective = Dino(of)
+        objective = SelfDistillation(of)
         self.plan, self.step = of, 0
         self.run = Run(
             folder=Path(),
             plan=of,
             objective=objective,
+            groups=objective.groups(),
             optimiser=make_optimiser(of.optimiser, objective.groups()),
             scaler=torch.amp.GradScaler("cpu", enabled=False),
             device=torch.device("cpu"),
@@ -169,7 +172,7 @@ class OurStep:
         )
 
     def __call__(self, crops: list[Tensor]) -> float:
-        told = advance(self.run, [crops], self.step, moment(self.plan, self.step))
+        told = advance(self.run, [Part(crops)], self.step, moment(self.plan, self.step))
         self.step += 1
         return told["loss"].item()
 

@@ -25,7 +25,8 @@ from dinoviz.views.train.log import RunLog
 from dinoviz.views.train.probe_sheet import ProbeSheet
 from dinoviz.views.train.run_plan import Ground, prepared
 from engine.facts import Machine
-from engine.recipes import Facts, Recipe, settle
+from engine.recipes import Recipe, settle
+from engine.settings import Facts
 from engine.seeing.probe_files import ProbeLook
 from tests.dinoviz.runs import measured, write_plan
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from engine.project import Project
 from engine.protocol import Measured, Noticed, encode
-from engine.recipes import Facts, Plan, Recipe, settle
+from engine.recipes import Plan, Recipe, settle
+from engine.settings import Facts
 
 STEPS_A_LOOK = (0, 1, 4, 16)
 

@@ -4,7 +4,8 @@ from PySide6.QtCore import QPoint
 from dinoviz.views.train.crop_preview import PICTURES, CropPreview, CropSheet, CropsShown, _images, done_to
 from dinoviz.views.train.run_plan import crop_fields
 from engine.questions import CropDrawn
-from engine.recipes import Facts, Recipe, settle
+from engine.recipes import Recipe, settle
+from engine.settings import Facts
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned
 from tests.makers import photo

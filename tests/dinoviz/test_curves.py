@@ -9,7 +9,8 @@ from dinoviz import theme
 from dinoviz.views.train.charts import Lens, short, ticks
 from dinoviz.views.train.curves import CurvesPanel
 from dinoviz.views.train.log import RunLog
-from engine.recipes import Facts, Recipe, settle
+from engine.recipes import Recipe, settle
+from engine.settings import Facts
 from tests.dinoviz.runs import measured, tell, write_plan
 
 

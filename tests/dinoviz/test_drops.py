@@ -301,3 +301,29 @@ def test_counting_ends_after_its_time_and_says_so(tmp_path):
 
 def test_a_whole_disk_is_refused():
     assert not dropped(Path("/")).is_accepted
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"Dear diary,\nnothing happened.\n", "text"),
+        ("Grüße ".encode() * 200, "text"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF document"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"PK\x03\x04\x14\0", "a ZIP archive"),
+    ],
+)
+def test_a_file_that_is_only_called_a_picture_is_told_by_what_it_is(tmp_path, here, content, what):
+    intent = dropped(stranger(tmp_path, "cat.jpg", content), here=here)
+    assert not intent.is_accepted
+    assert intent.sentence == f"'cat.jpg' is called a picture, but it is {what}."
+
+
+def test_a_picture_that_may_be_damaged_is_left_to_the_engine_to_judge(tmp_path, here):
+    assert dropped(stranger(tmp_path, "cat.jpg", bytes(64)), here=here).kind == "find-like"
+
+
+def test_of_several_files_those_only_called_pictures_are_left_out(tmp_path, here):
+    intent = dropped(stranger(tmp_path), stranger(tmp_path, "notes.png", b"only words"), here=here)
+    assert intent.kind == "find-like" and len(intent.paths) == 1
+    assert "1 other file is left out" in intent.hint

@@ -13,7 +13,7 @@ from PIL import Image
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QLabel, QPushButton, QWidget
+from PySide6.QtWidgets import QLabel, QProgressBar, QPushButton, QWidget
 
 from dinoviz.asked import Asked, Found
 from dinoviz.choices import FindChoices
@@ -26,7 +26,7 @@ from dinoviz.views.find.missing import Missing
 from dinoviz.views.find.view import FindView
 from engine.finding.parts import make_part_index
 from engine.project import Project
-from engine.protocol import Refused
+from engine.protocol import Progress, Refused
 from engine.questions import Describe, Similar, Vectors
 from engine.terminal import run
 from tests.dinoviz.desks import made_desk
@@ -240,7 +240,51 @@ def test_a_service_that_failed_is_started_again_by_a_button(finder, monkeypatch)
 def test_features_without_an_index_are_told_by_what_kind_of_refusal_it_is(finder):
     here = finder.show("search", 2)
     here.search._refused(Refused(id=1, message="Kein Index.", hint="…", problem="NotMade"))
-    here.button("Make the index")
+    here.button("Prepare the search")
+
+
+def preparing(here: Finder, *argv: str, **about: object) -> Job:
+    """A job of the project that is open, as far as the session knows."""
+    job = Job(id=900, title="Compute features of parts", argv=(argv[0], str(here.state.project), *argv[1:]), **about)
+    here.session.set_job(job)
+    return job
+
+
+def said(missing: Missing) -> str:
+    return " ".join(part.text() for part in missing.findChildren(QLabel) if part.isVisibleTo(missing))
+
+
+@pytest.mark.parametrize("argv", [("embed", "--patches"), ("index",)])
+def test_while_parts_are_prepared_that_is_said_with_how_far_it_is(finder, argv):
+    here = finder.show("search", 2)
+    missing = Missing(here.desk, lambda: None, lambda: True)
+    here.qtbot.addWidget(missing)
+    missing.patches()
+    assert "being prepared" not in said(missing)
+    told = Progress(what="patches", done=30, total=120, unit="pictures", rate=10.0, eta_s=9.0)
+    job = preparing(here, *argv, state="running", progress=told)
+    here.until(lambda: "Parts are being prepared" in said(missing))
+    assert "30/120" in said(missing)
+    (bar,) = [bar for bar in missing.findChildren(QProgressBar) if bar.isVisibleTo(missing)]
+    assert bar.value() / bar.maximum() == 0.25
+    here.session.set_job(replace(job, progress=replace(told, done=60)))
+    here.until(lambda: "60/120" in said(missing))
+    assert bar.isVisibleTo(missing)
+    here.session.set_job(replace(job, state="failed"))
+    here.until(lambda: "being prepared" not in said(missing))
+    here.session.drop_job(job.id)
+
+
+def test_nothing_can_be_done_with_results_where_there_are_none(finder):
+    here = finder.show("search", 2)
+    names = ("find.more_like", "find.add_current", "find.select_found", "find.show_on_map", "find.tag")
+    here.found(Asked(pictures=(here.named("again.jpg"),)))
+    here.session.set_current(int(here.search.found.ids[0]))
+    here.until(lambda: all(here.desk.actions.can(name) for name in names))
+    here.search._area.ask(Asked())
+    here.until(lambda: not len(here.search.found.ids))
+    assert not any(here.desk.actions.can(name) for name in names)
+    assert all(not made.isEnabled() and "no results" in made.toolTip() for made in here.search._of_results.values())
 
 
 def test_lists_of_a_project_that_was_closed_are_put_away(finder, tmp_path):

@@ -10,7 +10,7 @@ from dinoviz.views.train.forms import RecipeForm
 from dinoviz.views.train.run_plan import Ground, prepared
 from engine import recipes
 from engine.facts import Machine
-from engine.recipes import FIELDS, SECTIONS, Settings, setting
+from engine.settings import FIELDS, SECTIONS, Settings, setting
 
 CPU = Machine(
     device="cpu", device_name="x", device_memory_bytes=16 << 30, has_bf16=True, cores=2, memory_bytes=16 << 30

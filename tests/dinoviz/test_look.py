@@ -12,6 +12,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
 
 from dinoviz.views.look.view import LookView
+from dinoviz.widgets.picture.overlays import largest_part
 from engine.catalogue import BUNDLED, ResNetShape
 from engine.exporting.edited import path_of
 from engine.facts import BUNDLED_FILE
@@ -219,3 +220,35 @@ def test_network_without_attention_says_so_and_shows_likeness(qtbot, look, desk,
     QTest.mouseClick(look._canvas, Qt.MouseButton.LeftButton, pos=look._canvas.rect().center())
     wait(qtbot, lambda: current_is_seen(look, desk))
     assert look._looker.seen.lattices[0] == look._looker.lattice()
+
+
+def test_a_mask_is_inverted_and_kept_to_its_largest_part_as_edits_that_are_undone(qtbot, look, desk):
+    desk.session.step(1)
+    choose(desk, shows="mask", keep=0.3)
+    wait(qtbot, lambda: look._mask is not None and look._canvas.picture is not None)
+    wait(qtbot, lambda: look._brush._key in look._brush._read)
+    before = look._mask
+    height, width = before.lattice.picture
+    QTest.mouseClick(look._panel._invert, Qt.MouseButton.LeftButton)
+    assert look._mask.pixels == height * width - before.pixels
+    file = path_of(desk.session.state.project, desk.session.state.current)
+    wait(qtbot, file.is_file)
+    inverted = look._mask.cells_YX
+    QTest.mouseClick(look._panel._largest, Qt.MouseButton.LeftButton)
+    np.testing.assert_array_equal(look._mask.cells_YX, largest_part(inverted))
+    for pixels in (int(inverted.sum()), None):
+        QTest.keyClick(look._canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        wait(qtbot, lambda pixels=pixels: pixels is None or look._mask.cells_YX.sum() == pixels)
+    assert look._mask.pixels == before.pixels
+    wait(qtbot, lambda: not file.exists())
+    assert not look._panel._other_head.isHidden()
+
+
+def test_undo_means_the_session_again_after_something_else_was_done(qtbot, look, desk):
+    desk.session.step(1)
+    choose(desk, shows="mask", keep=0.3)
+    wait(qtbot, lambda: look._mask is not None and look._brush._key in look._brush._read)
+    desk.actions.trigger("look.invert")
+    assert look._brush.is_latest
+    desk.session.rate([desk.session.state.current], 3)
+    assert not look._brush.is_latest

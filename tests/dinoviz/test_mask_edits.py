@@ -7,6 +7,7 @@ from dinoviz.views.look.brush import MaskBrush
 from dinoviz.views.look.looker import Looker
 from dinoviz.views.look.strokes import Strokes
 from dinoviz.widgets.picture.large import LargePictures
+from dinoviz.widgets.picture.overlays import largest_part
 from engine.exporting.edited import FINER, Edits, path_of
 from engine.questions import Lattice, Model
 from tests.dinoviz.desks import made_desk
@@ -114,3 +115,22 @@ def test_the_same_picture_number_in_another_project_is_another_picture(qtbot, tm
         assert not looker.is_here
         assert looker.look_at(1)
         assert looker.pinned is None
+
+
+def test_edits_turn_a_mask_into_any_other():
+    random = np.random.default_rng(0)
+    mask = random.random((6, 8)) > 0.5
+    wanted = random.random((6 * FINER, 8 * FINER)) > 0.5
+    edits = Edits.none(LATTICE).turning(mask, wanted)
+    np.testing.assert_array_equal(edits.applied(mask), wanted)
+    assert not (edits.added_YX & edits.removed_YX).any()
+
+
+def test_of_a_mask_the_largest_part_stays_corners_connecting():
+    mask = np.zeros((6, 8), bool)
+    mask[0, 0] = mask[1, 1] = mask[2, 1] = True
+    mask[4:6, 6] = True
+    largest = largest_part(mask)
+    assert np.argwhere(largest).tolist() == [[0, 0], [1, 1], [2, 1]]
+    assert not largest_part(np.zeros((3, 3), bool)).any()
+    assert largest_part(np.ones((3, 3), bool)).all()

@@ -6,7 +6,8 @@ import pytest
 
 from dinoviz.views.train.log import RunLog, condensed, smoothed, thinned
 from engine.protocol import Noticed
-from engine.recipes import Facts, Recipe, settle
+from engine.recipes import Recipe, settle
+from engine.settings import Facts
 from tests.dinoviz.runs import measured, tell, write_plan
 
 

@@ -12,7 +12,8 @@ from dinoviz.views.train import run_plan
 from dinoviz.views.train.run_plan import Ground, prepared
 from engine.facts import Machine, start_shape
 from engine.project import Project
-from engine.recipes import FIELDS, Recipe
+from engine.recipes import Recipe
+from engine.settings import FIELDS
 from tests.dinoviz.projects import scanned
 
 ENGINE = [sys.executable, "-m", "engine"]

@@ -438,7 +438,7 @@ class Driven(module.Window):
         elif self.number and jobs.job(self.number).measured is not None:
             self.train.stop()
             print(jobs._processes[self.number].pid)
-            with pressing("Let it go on"):
+            with pressing("Keep it running"):
                 self.close()
 
 module.Window = Driven

@@ -10,7 +10,8 @@ import torch
 from engine.errors import BadInput
 from engine.images import find_pictures
 from engine.project import Picture
-from engine.recipes import Facts, Plan, Recipe, settle
+from engine.recipes import Plan, Recipe, settle
+from engine.settings import Facts
 from engine.training.batches import Batches, epoch_order, load
 from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
 from tests.makers import write_photos
@@ -40,7 +41,7 @@ def pixels_of(folder, run) -> Pixels:
 
 
 def same(a, b) -> bool:
-    return torch.equal(a.globals_VBYXC, b.globals_VBYXC) and torch.equal(a.locals_VBYXC, b.locals_VBYXC)
+    return torch.equal(a.globals_GBYXC, b.globals_GBYXC) and torch.equal(a.locals_VBYXC, b.locals_VBYXC)
 
 
 def test_any_number_of_workers_gives_the_same_batches(folder, tmp_path):
@@ -65,7 +66,7 @@ def test_processes_share_the_batch_of_one(folder, tmp_path):
     whole = Batches(plan_for(12), pixels)[1]
     plan = plan_for(12).model_copy(update={"processes": 2})
     halves = [Batches(plan, pixels, rank=rank)[1] for rank in range(2)]
-    assert torch.equal(torch.cat([half.globals_VBYXC for half in halves], dim=1), whole.globals_VBYXC)
+    assert torch.equal(torch.cat([half.globals_GBYXC for half in halves], dim=1), whole.globals_GBYXC)
 
 
 def test_every_picture_comes_once_an_epoch_in_another_order():
@@ -117,10 +118,10 @@ def test_a_folder_that_vanished_is_said_and_no_endless_search(folder, tmp_path):
 def test_parts_are_the_batch_in_order(folder, tmp_path):
     batch = Batches(plan_for(12), pixels_of(folder, tmp_path / "run"))[0]
     parts = list(batch.parts(2))
-    assert [len(part) for part in parts] == [4, 4]
+    assert [len(part.views_VBYXC) for part in parts] == [4, 4]
     for view in range(4):
-        stored = batch.globals_VBYXC[view] if view < 2 else batch.locals_VBYXC[view - 2]
-        assert torch.equal(torch.cat([part[view] for part in parts]), stored)
+        stored = batch.globals_GBYXC[view] if view < 2 else batch.locals_VBYXC[view - 2]
+        assert torch.equal(torch.cat([part.views_VBYXC[view] for part in parts]), stored)
 
 
 def test_copies_are_shrunken_once_and_a_broken_picture_stays_out(folder, tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from engine.images import open_rgb
-from engine.recipes import CropSettings
+from engine.settings import CropSettings
 from engine.seeing.views import normalise
 from engine.training.crops import ColourJitter, View, decode_side, draw_views, render, render_views
 from engine.training.draws import uniforms

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from engine.estimates import Speed, disk_bytes, estimate, memory_bytes, parameters
-from engine.recipes import Facts, Plan, Recipe, settle
+from engine.recipes import Plan, Recipe, settle
+from engine.settings import Facts
 from engine.run_files import RunState, newest_speed, plan_of, state_of
 from tests.makers import write_photos
 
@@ -79,7 +80,7 @@ def test_a_measured_run_on_this_machine(tmp_path):
 
 
 def test_a_run_without_events_is_at_its_beginning(tmp_path):
-    assert state_of(tmp_path) == RunState(step=0, values={})
+    assert state_of(tmp_path) == RunState(step=0, values={}, steps={})
     assert newest_speed(tmp_path, plan_with()) is None
 
 

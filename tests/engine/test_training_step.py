@@ -7,14 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from engine.catalogue import VitShape
-from engine.recipes import (
-    DinoSettings,
-    ModelSettings,
-    OptimiserSettings,
-    Plan,
-    RunSettings,
-)
-from engine.training.objectives import Dino, Group
+from engine.recipes import Plan
+from engine.settings import OptimiserSettings
+from engine.training.objectives.objective import Group, Part
+from engine.training.objectives.self_distillation import SelfDistillation
 from engine.training.optimisers import Lars, clip_by_tensor, make_optimiser, schedule
 from engine.training.schedules import Moment, cosine, moment
 from engine.training.train import Run, advance
@@ -24,56 +20,64 @@ from tests.makers import PUBLISHED_CROPS
 def plan_of(case: dict) -> Plan:
     steps = case["epochs"] * case["iters_per_epoch"]
     batch = case["batch"]
-    return Plan(
-        pictures=batch * case["iters_per_epoch"],
-        shape=VitShape(width=24, depth=2, heads=3, patch=8, native_side=24),
-        model=ModelSettings(
-            model="vit-tiny/8", depth=2, heads=3, registers=0, stem="patch", start="published", drop_path=0.0
-        ),
-        crops=PUBLISHED_CROPS.model_copy(
-            update={"global_side": 24, "local_side": 16, "local_crops": case["local_crops"]}
-        ),
-        dino=DinoSettings(
-            prototypes=case["out_dim"],
-            head_width=32,
-            bottleneck=16,
-            head_norm="none",
-            norm_last_layer=case["norm_last_layer_student"],
-            teacher_temperature=0.07,
-            teacher_temperature_start=0.04,
-            teacher_warmup_epochs=2,
-            momentum=0.9,
-            koleo=0.0,
-        ),
-        optimiser=OptimiserSettings(
-            optimiser=case["optimizer"],
-            learning_rate=max(case["lr_schedule"]) * 256 / batch,
-            warmup_epochs=1,
-            weight_decay_end=0.4,
-            clip=case["clip_grad"],
-            freeze_last_layer=case["freeze_last_layer"],
-        ),
-        run=RunSettings(
-            epochs=steps // case["iters_per_epoch"],
-            batch=batch,
-            accumulation=1,
-            device="cpu",
-            precision="fp32",
-            workers=0,
-            prepare=False,
-            measure_epochs=0,
-        ),
+    return Plan.model_validate(
+        {
+            "pictures": batch * case["iters_per_epoch"],
+            "shape": VitShape(width=24, depth=2, heads=3, patch=8, native_side=24),
+            "model": {
+                "model": "vit-tiny/8",
+                "depth": 2,
+                "heads": 3,
+                "registers": 0,
+                "stem": "patch",
+                "start": "published",
+                "drop_path": 0.0,
+            },
+            "crops": PUBLISHED_CROPS.model_dump()
+            | {"global_side": 24, "local_side": 16, "local_crops": case["local_crops"]},
+            "dino": {
+                "prototypes": case["out_dim"],
+                "head_width": 32,
+                "bottleneck": 16,
+                "head_norm": "none",
+                "norm_last_layer": case["norm_last_layer_student"],
+                "teacher_temperature": 0.07,
+                "teacher_temperature_start": 0.04,
+                "teacher_warmup_epochs": 2,
+                "momentum": 0.9,
+                "koleo": 0.0,
+            },
+            "optimiser": {
+                "optimiser": case["optimizer"],
+                "learning_rate": max(case["lr_schedule"]) * 256 / batch,
+                "warmup_epochs": 1,
+                "weight_decay_end": 0.4,
+                "clip": case["clip_grad"],
+                "freeze_last_layer": case["freeze_last_layer"],
+            },
+            "run": {
+                "epochs": steps // case["iters_per_epoch"],
+                "batch": batch,
+                "accumulation": 1,
+                "device": "cpu",
+                "precision": "fp32",
+                "workers": 0,
+                "prepare": False,
+                "measure_epochs": 0,
+            },
+        }
     )
 
 
 def new_run(plan: Plan, init: dict[str, torch.Tensor], tmp_path) -> Run:
-    objective = Dino(plan)
+    objective = SelfDistillation(plan)
     for network in (objective.student, objective.teacher):
         network.load_state_dict(init)
     return Run(
         folder=tmp_path,
         plan=plan,
         objective=objective,
+        groups=objective.groups(),
         optimiser=make_optimiser(plan.optimiser, objective.groups()),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         device=torch.device("cpu"),
@@ -107,7 +111,7 @@ def test_four_steps_equal_the_references_loop(name, data, tmp_path):
         assert at.momentum == pytest.approx(case["momentum_schedule"][step], rel=1e-9)
         assert at.teacher_temperature == pytest.approx(case["teacher_temp_schedule"][at.epoch], rel=1e-9)
         views = [stored[f"it{step}.crop{i}"] for i in range(2 + case["local_crops"])]
-        told = advance(run, [views], step, at)
+        told = advance(run, [Part(views)], step, at)
         assert told["loss"].item() == pytest.approx(case["losses"][step], rel=1e-5)
         torch.testing.assert_close(run.objective.centre_1K, stored[f"it{step}.center_after"], atol=1e-6, rtol=1e-5)
         if step == 2:
@@ -131,8 +135,8 @@ def test_accumulated_parts_give_the_step_of_the_whole_batch(data, tmp_path):
     for step in range(3):
         at = moment(plan, step)
         views = [stored[f"it{step}.crop{i}"] for i in range(4)]
-        advance(whole, [views], step, at)
-        halves = [list(half) for half in zip(*(view.chunk(2) for view in views), strict=True)]
+        advance(whole, [Part(views)], step, at)
+        halves = [Part(list(half)) for half in zip(*(view.chunk(2) for view in views), strict=True)]
         advance(parted, halves, step, at)
     torch.testing.assert_close(parted.objective.centre_1K, whole.objective.centre_1K, atol=1e-6, rtol=1e-5)
     for key, ours in parted.objective.teacher.state_dict().items():
@@ -148,7 +152,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(data, tmp_path):
     before = {key: tensor.clone() for key, tensor in run.objective.student.state_dict().items()}
     views = [stored[f"it1.crop{i}"] for i in range(4)]
     poisoned = [views[0], *views[1:3], views[3].clone().fill_(float("nan"))]
-    told = advance(run, [poisoned], 1, moment(plan, 1))
+    told = advance(run, [Part(poisoned)], 1, moment(plan, 1))
     assert told["not_finite"] > 0
     for key, tensor in run.objective.student.state_dict().items():
         assert torch.equal(tensor, before[key]), key
@@ -157,10 +161,12 @@ def test_a_gradient_that_is_not_finite_moves_nothing(data, tmp_path):
 def test_groups_are_the_references(data, tmp_path):
     case = next(c for c in json.loads((data / "golden/dino_v1_step.json").read_text()) if c["case"] == "a")
     golden = json.loads((data / "golden/param_groups.json").read_text())["dino_v1"]
-    decaying, bare = Dino(plan_of(case)).groups()
-    assert sorted(decaying.names) == sorted(golden["regularized"])
+    groups = SelfDistillation(plan_of(case)).groups()
+    decaying, bare = ([n for group in groups if group.has_decay is has for n in group.names] for has in (True, False))
+    assert sorted(decaying) == sorted(golden["regularized"])
     # The stored network has no bias in qkv; ours has, as the released ones.
-    assert sorted(n for n in bare.names if not n.endswith("qkv.bias")) == sorted(golden["not_regularized"])
+    assert sorted(n for n in bare if not n.endswith("qkv.bias")) == sorted(golden["not_regularized"])
+    assert {group.rate for group in groups} == {1.0}
 
 
 def test_clipping_is_by_tensor_as_the_references(data):
@@ -200,7 +206,16 @@ def test_schedules_equal_the_references(data):
 def test_only_decaying_groups_get_weight_decay():
     weight, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
     settings = OptimiserSettings(
-        optimiser="adamw", learning_rate=1e-3, warmup_epochs=0, weight_decay_end=0.4, freeze_last_layer=0
+        optimiser="adamw",
+        learning_rate=1e-3,
+        rate_scaling="linear_256",
+        layer_decay=1.0,
+        patch_embed_rate=1.0,
+        clip_by="tensor",
+        warmup_epochs=0,
+        weight_decay=0.04,
+        weight_decay_end=0.4,
+        freeze_last_layer=0,
     )
     optimiser = make_optimiser(settings, [Group(["w"], [weight], True), Group(["b"], [bias], False)])
     schedule(optimiser, Moment(epoch=0, learning_rate=1e-3, weight_decay=0.2, momentum=0.9, teacher_temperature=0.04))

@@ -109,7 +109,7 @@ class NeighboursPage(QWidget):
         changed = self._overlap
         if changed is None:
             self._said.setText(tr("Neighbours of two networks are needed."))
-            self._hint.setText(tr("Let each network look at all pictures: the buttons are above its column."))
+            self._hint.setText(tr("Compute features by each network: the buttons are above."))
             self.grid.set_ids(np.zeros(0, np.int64))
         else:
             mean, pair = f"{changed.mean:.1f}", [one.name for one in self._networks if self.has_neighbours(one)][:2]
@@ -181,7 +181,7 @@ class NeighboursPage(QWidget):
         column.setSpacing(0)
         column.addWidget(label(tr("Nearest by {network}", network=network.name), "strong"))
         if not ids:
-            column.addWidget(label(tr("Not known: the network has not looked at this picture yet."), "muted"))
+            column.addWidget(label(tr("Not known: there are no features of this picture yet."), "muted"))
             return made
         row = _Row()
         for picture in ids:

@@ -235,7 +235,7 @@ class CompareView(QWidget):
         elif network.set is None and network.model in WEIGHTS and network.model not in self._kept:
             head.say(tr("its weights are not on this computer"), can_make=False)
         elif network.set is None:
-            head.say(tr("has not looked at the pictures of this project"), can_make=True)
+            head.say(tr("no features of these pictures yet"), can_make=True)
         elif not self._neighbours.has_neighbours(network):
             head.say(tr("set {number}: neighbours not found yet", number=network.set.number), can_make=True)
         else:
@@ -301,7 +301,7 @@ class CompareView(QWidget):
     def _run_in_turn(self, commands: Sequence[Sequence[str]], network: Network) -> None:
         """Start a command, and the next one when it has done what it should."""
         titles = {
-            "embed": tr("{network} looks at all pictures", network=network.name),
+            "embed": tr("Compute features by {network}", network=network.name),
             "index": tr("Neighbours by {network}", network=network.name),
             "map": tr("Map by {network}", network=network.name),
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -11,7 +12,9 @@ from dinoviz.commands import embed, index
 from dinoviz.controls import EmptyState, clear
 from dinoviz.desk import Desk
 from dinoviz.features import SetRow
+from dinoviz.job_words import pace
 from dinoviz.jobs import Job
+from dinoviz.watching import watch
 from dinoviz.words import counted, tr
 from engine.quantities import size_in_words
 from engine.records import read_record
@@ -19,7 +22,8 @@ from engine.sets import SetPlan, short_name
 
 PATCHES_ACROSS = 16
 """Patches along the shorter side, at least, so that a part of a quarter of it is a part of several patches."""
-GO_ON = "The jobs below show how far it is. You can go on meanwhile."
+GO_ON = "You can go on meanwhile; the search follows by itself."
+Need = Literal["features", "patches", "index"]
 
 
 class Missing(QWidget):
@@ -37,30 +41,99 @@ class Missing(QWidget):
         self._session = desk.session
         self._search_again = search_again
         self._wants_parts = wants_parts
+        self._lacks: Need | None = None
+        self._message = ""
+        self._told: tuple[object, ...] = ()
+        """What is said, so that it is said anew only where it has changed."""
+        self._page: EmptyState
         self._room = QVBoxLayout(self)
+        watch(self, self._session, ("jobs", "sets", "set", "table"), self._draw)
 
     def say(
         self, icon: str, title: str, text: str, action: str = "", on_press: Callable[[], object] | None = None
     ) -> None:
-        """Say something, with a button where there is something to do."""
-        self._desk.background.forget("find.estimate")
-        clear(self._room)
-        self._room.addWidget(EmptyState(icon, title, text, action, on_press))
+        """Say something that lacks nothing, with a button where there is something to do."""
+        self._lacks = None
+        self._show(icon, title, text, action, on_press)
 
     def features(self) -> None:
         """Say that there are no features."""
-        if self._is_making("embed"):
-            self.say("brain", tr("Features are being computed"), tr(GO_ON))
+        self._need("features")
+
+    def patches(self) -> None:
+        """Say that the set in use keeps no patches: another one does, or they can be computed."""
+        self._need("patches")
+
+    def index(self, message: str) -> None:
+        """Say that the index of the set is not there."""
+        self._message = message
+        self._need("index")
+
+    def _need(self, what: Need) -> None:
+        self._lacks, self._told = what, ()
+        self._draw()
+
+    def _draw(self) -> None:
+        """Say how far what prepares it is, or else what there is to do; only where that has changed."""
+        if self._lacks is None:
             return
+        job, state = self._preparing(), self._session.state
+        if job is not None:
+            self._show_progress(job)
+        elif self._told != (told := (self._lacks, state.sets, state.set, len(state.table))):
+            self._told = told
+            {"features": self._offer_features, "patches": self._offer_patches, "index": self._offer_index}[
+                self._lacks
+            ]()
+
+    def _preparing(self) -> Job | None:
+        """Return the job of this project that makes what is lacking, None where none does."""
+        state = self._session.state
+        going = [job for job in state.jobs if not job.is_over and job.argv[1:2] == (str(state.project),)]
+        with_patches = [job for job in going if job.argv[0] == "embed" and "--patches" in job.argv]
+        indexing = [job for job in going if job.argv[0] == "index"]
+        match self._lacks:
+            case "features":
+                making = [job for job in going if job.argv[0] == "embed"]
+            case "patches":
+                is_kept = any(row.has_patches for row in state.sets)
+                making = with_patches or (indexing if is_kept else [])
+            case _:
+                making = with_patches or indexing
+        return min(making, key=lambda job: (job.state == "waiting", job.id), default=None)
+
+    def _show_progress(self, job: Job) -> None:
+        title = {
+            "features": tr("The pictures are being prepared for the search"),
+            "patches": tr("Parts are being prepared for the search"),
+            "index": tr("The search is being prepared"),
+        }[self._lacks or "index"]
+        going = (self._lacks, job.id)
+        if self._told != going:
+            self._told = going
+            self._page = self._show("magnifying-glass", title, "")
+        text = tr("{title}: {pace}.", title=job.title, pace=pace(job))
+        self._page.say(title, f"{text}\n{tr(GO_ON)}")
+        self._page.show_share(job.share)
+
+    def _show(
+        self, icon: str, title: str, text: str, action: str = "", on_press: Callable[[], object] | None = None
+    ) -> EmptyState:
+        self._desk.background.forget("find.estimate")
+        clear(self._room)
+        page = EmptyState(icon, title, text, action, on_press)
+        self._room.addWidget(page)
+        return page
+
+    def _offer_features(self) -> None:
         text = tr(
             "Pictures are compared by what the backbone sees in them. That is computed once for {pictures}; "
             "you can go on working meanwhile.",
             pictures=counted(len(self._session.state.table), tr("picture")),
         )
-        self.say("brain", tr("No features yet"), text, tr("Compute features"), lambda: self._embed())
+        self._show("brain", tr("No features yet"), text, tr("Compute features"), lambda: self._embed())
 
-    def patches(self) -> None:
-        """Say that the set in use keeps no patches: another one does, or they can be computed."""
+    def _offer_patches(self) -> None:
         state = self._session.state
         other = next((row for row in state.sets if row.has_patches), None)
         title = tr("Parts are not prepared yet")
@@ -72,22 +145,13 @@ class Missing(QWidget):
             )
             action = tr("Use set {number}", number=other.number)
             title = tr("This set cannot be searched by parts")
-            self.say("bounding-box", title, text, action, lambda: self._session.use_set(other.number))
-        elif self._is_making("embed"):
-            self.say("bounding-box", tr("Patches are being computed"), tr(GO_ON))
+            self._show("bounding-box", title, text, action, lambda: self._session.use_set(other.number))
         else:
-            self.say("bounding-box", title, "")
+            self._show("bounding-box", title, "")
             self._estimate(title)
 
-    def index(self, message: str) -> None:
-        """Say that the index of the set is not there."""
-        if self._is_making("index"):
-            self.say("bounding-box", tr("The index is being made"), tr(GO_ON))
-        else:
-            self.say("bounding-box", tr("Almost ready"), message, tr("Make the index"), self._index)
-
-    def _is_making(self, verb: str) -> bool:
-        return any(job.argv[:1] == (verb,) and not job.is_over for job in self._session.state.jobs)
+    def _offer_index(self) -> None:
+        self._show("bounding-box", tr("Almost ready"), self._message, tr("Prepare the search"), self._index)
 
     def _estimate(self, title: str) -> None:
         """Offer to compute patches, and say what they take, by how the pictures of the set in use were shown."""
@@ -113,7 +177,7 @@ class Missing(QWidget):
                 size=size_in_words(n_bytes),
                 pictures=counted(len(table), tr("picture")),
             )
-            self.say("bounding-box", title, text, tr("Prepare parts"), lambda: self._embed(patches_at=side))
+            self._show("bounding-box", title, text, tr("Prepare parts"), lambda: self._embed(patches_at=side))
 
         self._desk.background.run("find.estimate", work, offer)
 
@@ -126,15 +190,15 @@ class Missing(QWidget):
         argv = embed(state.project, model)
         argv += ["--patches"] if patches_at is not None else []
         argv += ["--side", str(patches_at)] if patches_at else []
-        title = tr("Compute features") if patches_at is None else tr("Compute features of patches")
-        self._start_chain(state.project, [(argv, title), (index(state.project, None), tr("Index features"))])
+        title = tr("Compute features") if patches_at is None else tr("Compute features of parts")
+        self._start_chain(state.project, [(argv, title), (index(state.project, None), tr("Prepare the search"))])
         self._search_again()
 
     def _index(self) -> None:
         """Make the index of the set in use."""
         state = self._session.state
         if state.project is not None and state.set is not None:
-            self._start_chain(state.project, [(index(state.project, state.set), tr("Index features"))])
+            self._start_chain(state.project, [(index(state.project, state.set), tr("Prepare the search"))])
 
     def _start_chain(self, project: Path, steps: Sequence[tuple[Sequence[str], str]]) -> None:
         """Start jobs one after the other, and search when all are done, if their project is still open then."""

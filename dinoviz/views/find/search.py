@@ -134,10 +134,11 @@ class SearchPanel(QWidget):
         row.addWidget(self._said, 1)
         self._more = actions.button("find.more_like", with_text=True)
         row.addWidget(self._more)
-        for name in ("find.add_current", "find.select_found", "find.show_on_map"):
-            row.addWidget(actions.button(name))
+        self._of_results = {"find.more_like": self._more}
+        for name in ("find.add_current", "find.select_found", "find.show_on_map", "find.tag"):
+            self._of_results[name] = actions.button(name)
+            row.addWidget(self._of_results[name])
         self._tag_menu = TagMenu(self._session, lambda: self._session.state.meant(), self)
-        row.addWidget(actions.button("find.tag"))
         bar.setFixedHeight(BAR_PX)
         return bar
 
@@ -147,16 +148,20 @@ class SearchPanel(QWidget):
         bind("find.choose_file", self._area.choose_file)
         bind("find.paste", self._area.paste)
         bind("find.clear", lambda: self._area.ask(Asked()), lambda: bool(self._area.asked().pictures))
-        bind("find.more_like", self._use_current, lambda: self._session.state.current is not None)
-        bind("find.add_current", self._add_meant, lambda: len(self._session.state.meant()) > 0)
+        bind("find.more_like", self._use_current, self._has_result_in_hand)
+        bind("find.add_current", self._add_meant, self._has_result_in_hand)
         bind("find.back", lambda: self._step(-1), lambda: self._session.state.choices.find.step > 0)
         bind("find.forward", lambda: self._step(1), self._can_go_forward)
         bind("find.select_found", self._select_found, lambda: len(self._found.ids) > 0)
         bind("find.show_on_map", self._show_on_map, lambda: len(self._found.ids) > 0)
         bind("find.why", self._why_current, lambda: self._session.state.current in self._found.likeness)
         bind("find.show_in_library", self._show_in_library, lambda: len(self._found.ids) > 0)
-        bind("find.tag", self._open_tags, lambda: len(self._session.state.meant()) > 0)
+        bind("find.tag", self._open_tags, self._has_result_in_hand)
         bind("find.whole", self._area_whole, lambda: self._area.asked().is_part)
+
+    def _has_result_in_hand(self) -> bool:
+        """Tell whether there are results, and pictures chosen that something can be done with."""
+        return len(self._found.ids) > 0 and len(self._session.state.meant()) > 0
 
     # What the person does
 
@@ -372,7 +377,7 @@ class SearchPanel(QWidget):
             return
         words = [counted(len(found.ids), tr("result")), tr("{ms} ms", ms=round(found.took_s * 1000))]
         if found.changed:
-            words.append(tr("{n} changed since they were embedded", n=len(found.changed)))
+            words.append(tr("{n} changed since their features were computed", n=len(found.changed)))
         self._said.setText(" · ".join(words))
 
     def _look(self, picture: int, usual: CellLook) -> CellLook:
@@ -420,8 +425,15 @@ class SearchPanel(QWidget):
 
     def _draw_actions(self) -> None:
         actions = self._desk.actions
-        for made, name in ((self._back, "find.back"), (self._forward, "find.forward"), (self._more, "find.more_like")):
+        for made, name in ((self._back, "find.back"), (self._forward, "find.forward")):
             made.setEnabled(actions.can(name))
+        for name, made in self._of_results.items():
+            made.setEnabled(actions.can(name))
+            made.setToolTip(actions.tip(name) if made.isEnabled() else f"{actions.tip(name)}\n{self._why_not()}")
+
+    def _why_not(self) -> str:
+        """Return why nothing can be done with results."""
+        return tr("Choose one of the results first.") if len(self._found.ids) else tr("There are no results.")
 
     # Why
 

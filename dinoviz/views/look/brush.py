@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import QPointF
 
 from dinoviz.desk import Desk
 from dinoviz.views.look.strokes import Strokes
 from engine.errors import UserError
-from engine.exporting.edited import Edits, path_of
+from engine.exporting.edited import Cells, Edits, path_of
 from engine.questions import Lattice
 
 
@@ -26,6 +28,8 @@ class MaskBrush:
         self._read: set[object] = set()
         self._unread: dict[object, Exception] = {}
         self._key: tuple[Path, int] | None = None
+        self._edited: tuple[tuple[Path, int] | None, str] | None = None
+        """The mask that was edited last, and what the session would have undone then."""
         self.is_in_hand = False
         self.is_erasing = False
 
@@ -81,11 +85,24 @@ class MaskBrush:
         strokes = self._strokes.setdefault(key, Strokes(Edits.none(lattice)))
         strokes.begin()
         strokes.edits = strokes.edits.on(lattice)
+        self._edited = key, self._desk.session.state.undo_text
 
     def go_on(self, begin: QPointF, end: QPointF, radius: float, *, is_adding: bool) -> None:
         """Go on with the stroke, in picture pixels."""
         if self.strokes:
             self.strokes.brush(begin, end, radius, is_adding=is_adding)
+
+    def turn(self, lattice: Lattice, mask_RC: NDArray[np.bool_], wanted_YX: Cells) -> None:
+        """Turn the mask of these patches into one that is wanted, in cells: one stroke, as it is undone."""
+        self.begin(lattice)
+        if self.strokes and self._key in self._read:
+            self.strokes.turn(mask_RC, wanted_YX)
+            self.write()
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether the mask in hand was edited after anything else that could be undone."""
+        return self._edited == (self._key, self._desk.session.state.undo_text)
 
     def change(self, what: str) -> None:
         """Undo or redo a stroke, or clear all."""

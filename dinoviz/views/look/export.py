@@ -13,9 +13,11 @@ from dinoviz import theme
 from dinoviz.choices import LookChoices
 from dinoviz.controls import Hint, IconButton, Section, Segmented, button
 from dinoviz.desk import Desk
+from dinoviz.jobs import Job
 from dinoviz.looking import Patch
 from dinoviz.table import Ids
 from dinoviz.words import counted, tr
+from dinoviz.written import tell_written
 from engine.catalogue import formats_of
 from engine.exporting.edited import FOLDER
 from engine.store import write_atomically
@@ -230,7 +232,13 @@ class LookExport(QWidget):
             self._note.setText(tr("'{out}' is there already. Choose another name.", out=out))
             return
         title = tr("Export masks") if self._what == "masks" else tr("Export attention")
-        self._with_names(lambda argv: self._desk.jobs.start(argv, title))
+        desk = self._desk
+
+        def told(job: Job) -> None:
+            if job.did_it:
+                tell_written(desk, out)
+
+        self._with_names(lambda argv: desk.jobs.start(argv, title, told))
 
     def _copy_command(self) -> None:
         self._with_names(self._put_command)

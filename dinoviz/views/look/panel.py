@@ -45,6 +45,12 @@ ABOUT_CLS = (
 ABOUT_KEEP = "The mask is the smallest set of patches that holds this share of the attention. 60 % is usual."
 ABOUT_SMALLEST = "Leaves out islands of fewer patches than this."
 ABOUT_UNION = "A place is in the mask if any of the heads has it in its own; otherwise their mean decides."
+ABOUT_INVERT = (
+    "Invert: what is inside comes outside\nFor a network that looks at the ground. Undone like a stroke of the brush."
+)
+ABOUT_LARGEST = (
+    "Largest part only: islands are left out\nThe largest connected part of the mask stays. Undone like a stroke."
+)
 ABOUT_COLOURS = (
     "Each patch is described by hundreds of numbers. Their three main directions become red, green and blue, so places "
     "that are alike for the network have the same colour. Black is what it takes for the ground."
@@ -99,7 +105,8 @@ class LookPanel(QScrollArea):
 
     Args:
         choose: called with fields of ``LookChoices`` that the person set.
-        press: called with the name of what the person pressed: brush, erase, undo, redo, clear, unpin.
+        press: called with the name of what the person pressed: brush, erase, invert, largest, undo, redo, clear,
+            unpin.
         use_model: called with the backbone that the person chose.
     """
 
@@ -159,7 +166,7 @@ class LookPanel(QScrollArea):
         for value in ("cls", "patch"):
             self._query.set_tip(value, _tip(ABOUT_CLS))
         self._query_hint = Hint("")
-        self._unpin = IconButton("x", tr("Let the patch go"), lambda: self._press("unpin"))
+        self._unpin = IconButton("x", tr("Choose no patch"), lambda: self._press("unpin"))
         row = QHBoxLayout()
         row.addWidget(self._query_hint, 1)
         row.addWidget(self._unpin, 0, Qt.AlignmentFlag.AlignTop)
@@ -192,7 +199,8 @@ class LookPanel(QScrollArea):
         area.addWidget(self._pixels, 1, Qt.AlignmentFlag.AlignBottom)
         self._mask_section.body.addWidget(self._keep)
         self._mask_section.body.addLayout(area)
-        for part in (self._smallest, self._union, self._spotlight):
+        self._other_head = Hint(tr("Another head below may fit the object better."))
+        for part in (self._smallest, self._union, self._spotlight, self._other_head):
             self._mask_section.body.addWidget(part)
 
     def _build_brush(self) -> None:
@@ -214,6 +222,18 @@ class LookPanel(QScrollArea):
         for part in (self._undo, self._redo, self._clear):
             row.addWidget(part)
         self._brush_section.body.addLayout(row)
+        self._invert = IconButton(
+            "selection-inverse", tr(ABOUT_INVERT), lambda: self._press("invert"), text=tr("Invert")
+        )
+        self._largest = IconButton(
+            "circle", tr(ABOUT_LARGEST), lambda: self._press("largest"), text=tr("Largest part only")
+        )
+        whole = QHBoxLayout()
+        whole.setSpacing(theme.SPACE_S)
+        whole.addWidget(self._invert)
+        whole.addWidget(self._largest)
+        whole.addStretch()
+        self._brush_section.body.addLayout(whole)
         self._brush_hint = Hint(tr("[ and ] or Shift+wheel change its size; the right button does the other."))
         self._brush_section.body.addWidget(self._brush_hint)
 
@@ -369,6 +389,9 @@ class LookPanel(QScrollArea):
         self._pixels.setText(tr("of the picture, {pixels} px", pixels=pixels) if facts.area else "")
         self._brush.setChecked(facts.is_brushing and not facts.is_erasing)
         self._erase.setChecked(facts.is_brushing and facts.is_erasing)
+        for part in (self._invert, self._largest):
+            part.setEnabled(facts.area is not None)
+        self._other_head.setVisible(facts.model is not None and facts.model.heads > 1 and not choices.is_rollout)
         self._undo.setEnabled(facts.can_undo)
         self._redo.setEnabled(facts.can_redo)
         self._clear.setEnabled(facts.has_edits)

@@ -1,8 +1,10 @@
-"""The strokes of the brush on the mask of one picture: undone and done again one by one."""
+"""What was done by hand to the mask of one picture, a stroke of the brush or all at once: undone one by one."""
 
+import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import QPointF
 
-from engine.exporting.edited import Edits
+from engine.exporting.edited import Cells, Edits
 
 MOST_STROKES = 100
 """Strokes that can be undone; each is some 100 kB at most."""
@@ -24,6 +26,10 @@ class Strokes:
     def brush(self, begin: QPointF, end: QPointF, radius: float, *, is_adding: bool) -> None:
         """Go on with a stroke, in picture pixels."""
         self.edits = self.edits.brushed((begin.x(), begin.y()), (end.x(), end.y()), radius, is_adding=is_adding)
+
+    def turn(self, mask_RC: NDArray[np.bool_], wanted_YX: Cells) -> None:
+        """Turn a mask of patches into one that is wanted, in cells; within a stroke that was begun."""
+        self.edits = self.edits.turning(mask_RC, wanted_YX)
 
     def clear(self) -> None:
         """Take all edits back, as one stroke."""

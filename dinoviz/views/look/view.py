@@ -50,11 +50,13 @@ from dinoviz.widgets.picture.looks import (
     likeness_layers,
     likeness_span,
     mask_layers,
+    mask_of_patches,
     mask_seen,
     matches_layers,
 )
-from dinoviz.widgets.picture.overlays import mask_pixels
+from dinoviz.widgets.picture.overlays import largest_part, mask_pixels
 from dinoviz.words import tr
+from engine.exporting.edited import finer
 
 PREVIEW_PX = 512
 """Longer side of the thumbnail that stands in until the picture is read."""
@@ -251,6 +253,8 @@ class LookView(QWidget):
         bind("look.layer_down", partial(self._step_layer, -1))
         bind("look.beside", self._toggle_beside)
         bind("look.brush", partial(self._press, "brush"), lambda: self._choices.shows == "mask")
+        for name, what in (("look.invert", "invert"), ("look.largest", "largest")):
+            bind(name, partial(self._press, what), lambda: self._choices.shows == "mask" and self._mask is not None)
         bind("look.save_picture", self._save_picture, self._has_picture)
         bind("look.save_mask", self._save_mask, lambda: self._mask is not None)
         bind("look.copy_seen", self._copy_seen, self._has_picture)
@@ -526,7 +530,7 @@ class LookView(QWidget):
             super().keyPressEvent(event)
 
     def _stroke_key(self, event: QKeyEvent) -> str:
-        if not (self._brush.is_in_hand and self._choices.shows == "mask"):
+        if self._choices.shows != "mask" or not (self._brush.is_in_hand or self._brush.is_latest):
             return ""
         if event.matches(QKeySequence.StandardKey.Undo):
             return "undo"
@@ -538,9 +542,21 @@ class LookView(QWidget):
                 self._brush.take(what)
             case "unpin":
                 self._looker.pin(None)
+            case "invert" | "largest":
+                self._turn_mask(what)
             case _:
                 self._brush.change(what)
         self._draw()
+
+    def _turn_mask(self, what: str) -> None:
+        """Turn the mask inside out, or keep its largest part; what was brushed before counts."""
+        seen = self._looker.seen
+        if not isinstance(seen, AttentionSeen) or not self._looker.is_seen():
+            return
+        mask_RC = mask_of_patches(seen, self._choices)
+        edits = self._brush.edits
+        now_YX = edits.on(seen.lattice).applied(mask_RC) if edits else finer(mask_RC)
+        self._brush.turn(seen.lattice, mask_RC, ~now_YX if what == "invert" else largest_part(now_YX))
 
     def _tile_chosen(self, key: object, adds: bool) -> None:
         if self._choices.shows in ("attention", "mask"):

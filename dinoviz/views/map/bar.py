@@ -65,12 +65,13 @@ class MapBar(QFrame):
         row.addSpacing(theme.SPACE)
         row.addWidget(self._tools)
         row.addSpacing(theme.SPACE_S)
-        row.addWidget(self._menu_button("selection-plus", tr("Select more, or less"), SELECTIONS))
+        select = self._menu_button("selection-plus", tr("Select more, or less"), SELECTIONS)
+        row.addWidget(select)
         row.addStretch()
-        for part in (self._density, self._thumbnails, self._settings_button()):
+        settings, fit = self._settings_button(), self._button("map.fit")
+        away = self._menu_button("export", tr("Save, copy, make again"), TAKEN_AWAY)
+        for part in (self._density, self._thumbnails, settings, fit, away):
             row.addWidget(part)
-        row.addWidget(self._button("map.fit"))
-        row.addWidget(self._menu_button("export", tr("Save, copy, make again"), TAKEN_AWAY))
         self._legend = IconButton(
             "palette",
             tr("Colours and legend\nShow or hide the panel on the right."),
@@ -78,6 +79,8 @@ class MapBar(QFrame):
             checkable=True,
         )
         row.addWidget(self._legend)
+        self._of_map = (self._tools, select, self._density, self._thumbnails, settings, fit, away, self._legend)
+        self._tips = {part: part.toolTip() for part in self._of_map}
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         watch(self, desk.session, ("choices.map",), self._show)
         desk.actions.changed.connect(self._tell_tips)
@@ -96,6 +99,21 @@ class MapBar(QFrame):
     def _tell_tips(self) -> None:
         for value, _ in TOOLS:
             self._tools.set_tip(value, self._tip(f"map.{value}"))
+
+    def show_map(self, *, is_there: bool, of_pictures: bool = True) -> None:
+        """Let a map be worked with that is there; say of each tool why it cannot be used now.
+
+        Args:
+            is_there: there is a map in front.
+            of_pictures: it is one of pictures; that of classes has neither density nor points.
+        """
+        for part in self._of_map:
+            is_usable = is_there and (of_pictures or part not in (self._density, self._thumbnails))
+            if part.isEnabled() == is_usable:
+                continue
+            part.setEnabled(is_usable)
+            why = tr("There is no map yet.") if not is_there else tr("Not on a map of classes.")
+            part.setToolTip(self._tips[part] if is_usable else f"{self._tips[part]}\n{why}".strip())
 
     def _toggle(self, name: str, icon: str) -> IconButton:
         made = IconButton(icon, self._tip(name), lambda: self._desk.actions.trigger(name), checkable=True)

@@ -14,6 +14,7 @@ from dinoviz.views.map import sheet as map_sheet
 from dinoviz.widgets.scatter.canvas import ScatterCanvas
 from dinoviz.widgets.scatter.colouring import Colouring
 from dinoviz.words import tr
+from dinoviz.written import tell_written
 from engine.errors import UserError
 from engine.store import write_atomically
 
@@ -69,4 +70,4 @@ def save(desk: Desk, seen: Seen, path: Path) -> None:
         hint = problem.hint if isinstance(problem, UserError) else tr("Choose another folder.")
         desk.session.notify("error", tr("'{name}' was not saved: {problem}", name=path.name, problem=problem), hint)
 
-    desk.background("", work, lambda _: desk.session.notify("info", tr("Saved '{path}'.", path=path)), failed)
+    desk.background("", work, lambda _: tell_written(desk, path), failed)

@@ -318,6 +318,7 @@ class MapView(QWidget):
         has_panel = self._choices.has_legend and front is not self.empty
         self.panel.setVisible(has_panel)
         self._panel_line.setVisible(has_panel)
+        self.bar.show_map(is_there=front is not self.empty, of_pictures=front is not self.class_canvas)
         for value, _, tip in METHODS:
             made = "" if value in self._there or self._folder is None else tr("\nNot made yet.")
             self.bar.methods.set_tip(value, tr(tip) + made)

@@ -22,9 +22,9 @@ from dinoviz.controls import Elided, IconButton, button, label, pixmap
 from dinoviz.jobs import Job
 from dinoviz.views.models.entries import ModelEntry, parameters_in_words
 from dinoviz.watching import follow
-from dinoviz.words import tr
+from dinoviz.words import time_roughly, tr
 from engine.catalogue import ResNetShape, VitShape, name_of
-from engine.quantities import size_in_words, time_in_words
+from engine.quantities import size_in_words
 
 ICON_PX = 20
 ACTION_PX = 132
@@ -236,7 +236,9 @@ class ModelRow(QFrame):
         if told is None:
             self._told.setText(tr("Connecting …") if job.state == "running" else tr("Waiting …"))
         elif told.eta_s is not None and share is not None:
-            self._told.setText(tr("{share} %, {left} left", share=round(100 * share), left=time_in_words(told.eta_s)))
+            self._told.setText(
+                tr("{share} %, about {left} left", share=round(100 * share), left=time_roughly(told.eta_s))
+            )
         else:
             self._told.setText(size_in_words(told.done))
 

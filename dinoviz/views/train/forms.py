@@ -26,7 +26,7 @@ from dinoviz.controls import Choice, Elided, EmptyState, IconButton, Section, la
 from dinoviz.views.train import run_plan
 from dinoviz.views.train.run_plan import BASIC, START, Prepared, Texts
 from dinoviz.words import tr
-from engine.recipes import FIELDS, SECTIONS, choices_of, unit_of
+from engine.settings import FIELDS, SECTIONS, choices_of, unit_of
 
 NAME_PX, CONTROL_PX = 172, 132
 REASON_PX = 60
@@ -59,7 +59,7 @@ class FieldRow(QWidget):
         self._reason.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self._back = IconButton(
             "arrow-counter-clockwise",
-            tr("Let {name} be settled again", name=run_plan.label_of(name).lower()),
+            tr("Choose {name} automatically again", name=run_plan.label_of(name).lower()),
             lambda: on_typed(name, ""),
         )
         self._problem = label("", "danger", wraps=True)

@@ -27,6 +27,7 @@ class RunInfo:
         steps: of the whole run, 0 where its plan cannot be read.
         batch: pictures a step.
         knn: newest k-NN accuracy, None where it was not measured.
+        knn_step: at which step that was.
         rate: pictures a second, newest.
         has_weights: there is a checkpoint or a backbone.
     """
@@ -41,6 +42,7 @@ class RunInfo:
     steps: int = 0
     batch: int = 1
     knn: float | None = None
+    knn_step: int = 0
     rate: float = 0.0
     has_weights: bool = False
 
@@ -85,6 +87,7 @@ def _info(row: RunRow) -> RunInfo:
         steps=steps,
         batch=batch,
         knn=told.values.get("knn"),
+        knn_step=told.steps.get("knn", 0),
         rate=told.values.get("pictures_per_s", 0.0),
         has_weights=has_checkpoint(row.folder),
     )

@@ -136,7 +136,7 @@ class RunLog:
     @property
     def ln_k(self) -> float:
         """Entropy of an answer that is spread evenly over all prototypes."""
-        return math.log(self.plan.dino.prototypes)
+        return math.log(max(1, self.plan.prototypes))
 
     def diagnosis(self) -> list[tuple[str, str]]:
         """Return what is wrong now, in words, each with what to do; empty while nothing is."""
@@ -144,7 +144,7 @@ class RunLog:
         watched = {"teacher_entropy", "marginal_entropy", "feature_std", "effective_rank"}
         if not watched <= values.keys():
             return []
-        found = Health(self.plan.dino.prototypes).look(self.step, values)
+        found = Health(self.plan.prototypes).look(self.step, values)
         return [(notice.text, notice.hint) for notice in found]
 
 

@@ -35,12 +35,12 @@ from dinoviz.views.train.infos import RunInfo
 from dinoviz.views.train.machine_facts import MachineFacts, Machines
 from dinoviz.views.train.run_plan import START, Ground, Prepared
 from dinoviz.watching import watch
-from dinoviz.words import counted, tr
+from dinoviz.words import counted, time_roughly, tr
 from engine.catalogue import BUNDLED, Shape, VitShape
 from engine.errors import UserError
 from engine.estimates import Speed, parameters
 from engine.facts import TRAIN, free_bytes, start_shape
-from engine.quantities import size_in_words, time_in_words
+from engine.quantities import size_in_words
 from engine.recipes import Plan, Recipe
 from engine.run_files import newest_speed
 from engine.sets import RUNS
@@ -134,7 +134,10 @@ class NewRunPage(QWidget):
             ("command", tr("Copy as command"), self.copy_command),
         ):
             row.addWidget(IconButton(icon, tip, press))
-        self._all_auto = button(tr("Settle everything"), self._clear, kind="quiet", tip=tr("Ask for nothing again"))
+        self._all_auto = button(
+            tr("All automatic"), self._clear, kind="quiet",
+            tip=tr("Forgets what you typed: every setting is chosen by your pictures and this computer again"),
+        )  # fmt: skip
         row.addWidget(self._all_auto)
         self.start_button = button(tr("Start training"), self.start, kind="primary")
         row.addWidget(self.start_button)
@@ -274,7 +277,7 @@ class NewRunPage(QWidget):
             if info.has_weights
         ]
         return [
-            ("", tr("Noise: it learns from these pictures alone")),
+            ("", tr("From scratch: it learns from these pictures alone")),
             (BUNDLED, tr("The bundled backbone, trained on photos of clothes")),
             *runs,
             *((name, name) for name in self._kept),
@@ -304,7 +307,7 @@ class NewRunPage(QWidget):
             for line in self._lines:
                 line.clear()
         else:
-            self._plan_line.setText(tr("About {time}", time=time_in_words(took.seconds)))
+            self._plan_line.setText(tr("About {time}", time=time_roughly(took.seconds)))
             self._lines[0].setText(
                 tr(
                     "{pictures}, {epochs}: {steps} steps of {batch}",
@@ -481,7 +484,7 @@ def _named(text: str, control: QWidget) -> QHBoxLayout:
 def _network_in_words(plan: Plan) -> str:
     shape = plan.shape
     blocks = tr("{n} blocks, {heads} heads, ", n=shape.depth, heads=shape.heads) if isinstance(shape, VitShape) else ""
-    start = tr("from {start}", start=_start_in_words(plan.model.init)) if plan.model.init else tr("from noise")
+    start = tr("from {start}", start=_start_in_words(plan.model.init)) if plan.model.init else tr("from scratch")
     return tr(
         "{model}: {blocks}{millions} million parameters with the head, {start}, on {device}",
         model=plan.model.model,

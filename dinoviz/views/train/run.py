@@ -32,11 +32,10 @@ from dinoviz.views.train.film import ProbeFilm
 from dinoviz.views.train.infos import RunInfo
 from dinoviz.views.train.log import RunLog
 from dinoviz.views.train.probes import ProbesStrip
-from dinoviz.views.train.runs import PER_MILLE, STATE_KIND, progress_in_words
+from dinoviz.views.train.runs import PER_MILLE, STATE_KIND, knn_in_words, progress_in_words
 from dinoviz.widgets.flow import Flow
-from dinoviz.words import run_name, tr
-from engine.quantities import time_in_words
-from engine.recipes import SECTIONS
+from dinoviz.words import run_name, time_roughly, tr
+from engine.settings import SECTIONS
 from engine.training.health import FIRST_STEP
 
 TABS = ("curves", "pictures", "settings", "log")
@@ -141,7 +140,7 @@ class RunPage(QWidget):
             tr("Use this backbone"), self._do.use, tip=tr("Look, find and compare through what it has learnt so far")
         )
         self.embed = button(
-            tr("Embed and map"), self._do.embed, tip=tr("Compute the features of all pictures with it, then a map")
+            tr("Features and map"), self._do.embed, tip=tr("Compute the features of all pictures with it, then a map")
         )
         self._more = IconButton("dots-three", tr("More"), self._open_menu)
         row = QHBoxLayout()
@@ -321,9 +320,9 @@ def _far_in_words(info: RunInfo, job: Job | None) -> str:
     if progress.rate:
         parts.append(tr("{rate} pictures/s", rate=f"{progress.rate:,.0f}"))
     if progress.eta_s is not None:
-        parts.append(tr("{time} left", time=time_in_words(progress.eta_s)))
+        parts.append(tr("about {time} left", time=time_roughly(progress.eta_s)))
     if progress.note:
         parts.append(progress.note)
     if info.knn is not None:
-        parts.append(tr("k-NN {share} %", share=f"{100 * info.knn:.1f}"))
+        parts.append(knn_in_words(info))
     return " · ".join(parts)

@@ -22,7 +22,8 @@ from engine.catalogue import VIT_SIZES, Shape
 from engine.errors import BadRecipe
 from engine.estimates import Estimate, Speed, estimate
 from engine.facts import TRAIN, Machine, facts_of, to_train_on
-from engine.recipes import FIELDS, SECTIONS, Plan, Recipe, Value, choices_of, range_of, settle, source_of, unit_of
+from engine.recipes import Plan, Recipe, settle
+from engine.settings import FIELDS, SECTIONS, Value, choices_of, range_of, source_of, unit_of
 
 Texts = Mapping[str, str]
 """What was typed, by field; a field that is not there is to be settled."""

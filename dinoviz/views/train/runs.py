@@ -11,8 +11,7 @@ from dinoviz import theme
 from dinoviz.controls import Elided, IconButton, label
 from dinoviz.run_states import state_in_words
 from dinoviz.views.train.infos import RunInfo
-from dinoviz.words import run_name, tr
-from engine.quantities import time_in_words
+from dinoviz.words import run_name, time_roughly, tr
 
 PER_MILLE = 1000
 STATE_KIND = {"running": "good", "finished": "small", "stopped": "small", "failed": "danger", "interrupted": "warning"}
@@ -22,10 +21,19 @@ def progress_in_words(info: RunInfo) -> str:
     """Return how far a run is and how long it will still take."""
     parts = [tr("step {step} of {steps}", step=info.step, steps=info.steps)] if info.steps else []
     if info.state == "running" and info.seconds_left is not None:
-        parts.append(tr("{time} left", time=time_in_words(info.seconds_left)))
+        parts.append(tr("about {time} left", time=time_roughly(info.seconds_left)))
     if info.knn is not None:
-        parts.append(tr("k-NN {share} %", share=f"{100 * info.knn:.1f}"))
+        parts.append(knn_in_words(info))
     return " · ".join(parts)
+
+
+def knn_in_words(info: RunInfo) -> str:
+    """Return how good a run was when that was last measured, and at which step where it has gone on since."""
+    assert info.knn is not None
+    share = f"{100 * info.knn:.1f}"
+    if info.knn_step == info.step:
+        return tr("k-NN {share} %", share=share)
+    return tr("k-NN {share} % at step {step}", share=share, step=info.knn_step)
 
 
 def started_in_words(started: float, now: float | None = None) -> str:

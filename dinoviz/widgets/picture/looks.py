@@ -96,12 +96,17 @@ def _heat(map_RC: NDArray, lattice: Lattice, choices: LookChoices, span: tuple[f
     return ImageLayer(image=image, area=area, is_smooth=choices.is_smooth)
 
 
-def mask_seen(seen: AttentionSeen, choices: LookChoices, edits: Edits | None) -> MaskSeen:
-    """Return the mask of the chosen heads, with what the person brushed."""
+def mask_of_patches(seen: AttentionSeen, choices: LookChoices) -> NDArray[np.bool_]:
+    """Return the mask of the chosen heads as attention gives it."""
     heads = chosen_heads(choices, len(seen.maps_HRC))
     maps_HRC = seen.maps_HRC[list(heads)] if heads else seen.maps_HRC
     of: Literal["mean", "union"] = "union" if choices.is_union and len(maps_HRC) > 1 else "mean"
-    mask_RC = mask_of(maps_HRC, of, choices.keep, choices.smallest)
+    return mask_of(maps_HRC, of, choices.keep, choices.smallest)
+
+
+def mask_seen(seen: AttentionSeen, choices: LookChoices, edits: Edits | None) -> MaskSeen:
+    """Return the mask of the chosen heads, with what the person brushed."""
+    mask_RC = mask_of_patches(seen, choices)
     if edits is None or edits.is_empty:
         cells_YX, cells = mask_RC, seen.lattice
     else:

@@ -247,6 +247,14 @@ def without_specks(mask_RC: NDArray[np.bool_], smallest: int) -> NDArray[np.bool
     return mask_RC & (np.bincount(parts_RC.ravel())[parts_RC] >= smallest)
 
 
+def largest_part(mask_RC: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest connected part of a mask, corners connecting; of equals the upper one."""
+    parts_RC = connected_parts(mask_RC)
+    sizes = np.bincount(parts_RC.ravel())
+    sizes[0] = 0  # outside
+    return mask_RC & (parts_RC == sizes.argmax())
+
+
 def connected_parts(mask_RC: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return a number for every connected part of a mask, corners connecting; 0 is outside.
 
