@@ -256,6 +256,7 @@ def settle(recipe: Recipe, facts: Facts) -> Plan:
     except ValidationError as problem:
         raise BadRecipe("These settings cannot be run together: " + problem.errors()[0]["msg"] + ".") from None
     _check(plan)
+    _check_tuning(plan, facts)
     return plan
 
 
@@ -334,6 +335,32 @@ def _check(plan: Plan) -> None:
         raise BadRecipe(
             f"batch {run.batch} does not split into {plan.processes} processes x {run.accumulation} parts.",
             f"Take a multiple of {parts}.",
+        )
+
+
+def _check_tuning(plan: Plan, facts: Facts) -> None:
+    """Refuse to take care of weights where there are none, or never to let them learn."""
+    tuning = plan.tuning
+    for name, is_asked in (
+        ("heads_first_epochs", tuning.heads_first_epochs > 0),
+        ("guard", tuning.guard),
+        ("lora_rank", tuning.lora_rank > 0),
+    ):
+        if is_asked and facts.start is None:
+            raise BadRecipe(
+                f"{name} {getattr(tuning, name)} needs weights that know something; this run starts from noise.",
+                f"Name them with --init, or leave {name} out.",
+            )
+    if tuning.heads_first_epochs >= plan.run.epochs:
+        raise BadRecipe(
+            f"heads_first_epochs {tuning.heads_first_epochs} leaves none of {plan.run.epochs} epochs for the backbone.",
+            f"Take {max(0, plan.run.epochs - 1)} at most, or more epochs.",
+        )
+    if tuning.lora_rank and not isinstance(plan.shape, VitShape):
+        raise BadRecipe(f"lora_rank {tuning.lora_rank} needs a transformer.", "A residual network has no attention.")
+    if tuning.lora_rank > plan.shape.width:
+        raise BadRecipe(
+            f"lora_rank {tuning.lora_rank} is more than the width {plan.shape.width}.", "8 is common, 1 to 64 useful."
         )
 
 

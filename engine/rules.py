@@ -30,6 +30,17 @@ LIKENESS_TEMPERATURE = 0.04
 PUBLISHED_MOMENTUM = 0.996  # DINO §3.1; BYOL §3.3
 PUBLISHED_QUEUE = 65_536  # MoCo §4.1
 SHORTEST_QUEUE = 16
+RELEASED_PEAK_RATE = 5e-5  # for 1,024 pictures, with its square root: the highest of what users report to do no harm
+RELEASED_WIDTH = 384  # the narrowest released network
+HEADS_RATE = 1e-3  # measured with the bundled backbone on 1,653 hands: heads stop learning within 5 epochs
+ADAPTER_PEAK_RATE = 1e-3  # Hu et al. 2021 tab. 11 and 12: 2e-4 to 1e-3 with AdamW
+MOST_MEASURED = 5120  # training/gauge.py
+HEADS_EPOCHS, HEADS_STEPS, HEADS_SHARE = 5, 1000, 0.3
+HALF_LIVES = 10  # of the teacher in a run that fine-tunes
+TUNING_DROP_PATH = 0.1
+TUNING_TEMPERATURE = 0.04  # DINO §3.1, without its rise
+TUNING_DECAY_END = 0.2  # dinov2 vitl14.yaml, vitg14.yaml
+LOOKS, LOOK_SHARE = 20, 2.5  # of the guard in a run; pictures looked at for each one learnt from: a quarter of the time
 TINY_SIDE = 64  # below it a crop has a few dozen patches at most
 # Memory of one picture with 2 x 224 and 10 x 96 px crops in half precision: DINO tab. 8, 15.4 GB for 64 (vit-small).
 BYTES_PER_PICTURE_VIT_SMALL = 240 * 2**20
@@ -37,6 +48,11 @@ BYTES_PER_PICTURE_VIT_SMALL = 240 * 2**20
 
 def _is_small(facts: Facts) -> bool:
     return facts.n_pictures < SMALL_FOLDER
+
+
+def _is_tuning(facts: Facts, values: Mapping[str, Value]) -> bool:
+    """Tell whether weights that know something learn on without labels: nothing they know is to be lost."""
+    return facts.start is not None and not _is_supervised(values) and not _is_distillation(values)
 
 
 def _is_v2(values: Mapping[str, Value]) -> bool:
@@ -147,6 +163,8 @@ def _drop_path(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
         return 0.0, "a short run has no need of it"
     vit = _vit(facts, values)
     if _is_published_v2(facts, values) and vit is not None and vit.width >= LARGE_WIDTH:
+        if _is_tuning(facts, values):
+            return TUNING_DROP_PATH, "no more than that: it is the network as a whole that knows something"
         return 0.4, "DINOv2's for large networks"
     return 0.1, "as published"
 
@@ -341,6 +359,8 @@ def _teacher_temperature(facts: Facts, values: Mapping[str, Value]) -> tuple[Val
         return facts.teacher.temperature, "that of the teacher's own run"
     if _is_distillation(values):
         return LIKENESS_TEMPERATURE, "likenesses of pictures lie close together"
+    if _is_tuning(facts, values):
+        return TUNING_TEMPERATURE, "low and steady: features that know something need no sharper teacher"
     if _is_small(facts):
         return 0.02, "higher leaves the teacher unsure on few pictures"
     return 0.07, "the paper's longest and best runs"
@@ -359,6 +379,11 @@ def _teacher_warmup_epochs(facts: Facts, values: Mapping[str, Value]) -> tuple[V
 def _momentum(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     # facebookresearch/dino#104 raises it for small batches; lightly-train and dino#246 lower it for small folders.
     steps = int(values["epochs"]) * max(1, facts.n_pictures // int(values["batch"]))
+    if _is_tuning(facts, values):
+        steps = round(steps * (1 - int(values["heads_first_epochs"]) / int(values["epochs"])))
+        half_life = max(69.0, min(1386.0, steps / HALF_LIVES))
+        momentum = round(1 - math.log(2) / half_life, 5)
+        return momentum, f"a teacher that remembers: half-life {half_life:,.0f} of the {steps:,} steps"
     if steps < 20_000:
         return 0.99, f"in {steps:,} steps the teacher must be able to follow: half-life 69 steps"
     return PUBLISHED_MOMENTUM, "as published: half-life 173 steps"
@@ -390,8 +415,15 @@ def _koleo(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
 
 
 def _learning_rate(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    batch = int(values["batch"])
     if values["optimiser"] != "adamw":
-        return 0.03, "the reference's rate for SGD and LARS"
+        return (0.003, "a tenth of the reference's") if _is_tuning(facts, values) else (0.03, "the reference's rate")
+    vit = _vit(facts, values)
+    if _is_tuning(facts, values) and values["lora_rank"]:
+        return ADAPTER_PEAK_RATE * 256 / batch, f"a peak of {ADAPTER_PEAK_RATE}: adapters begin at nothing"
+    if _is_tuning(facts, values) and vit is not None and vit.width >= RELEASED_WIDTH:
+        peak = RELEASED_PEAK_RATE * math.sqrt(batch / 1024)
+        return peak * 256 / batch, f"a peak of {peak:.2g}: what the released weights know is moved with care"
     # Linear scaling with the batch is made for large ones; AdamW takes larger steps with small ones well.
     peak = START_PEAK_RATE if facts.start is not None else SMALL_PEAK_RATE
     if facts.start is not None:
@@ -416,6 +448,13 @@ def _layer_decay(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]
         return 1.0, NO_TRANSFORMER
     if _is_supervised(values) and facts.start is not None:
         return FINE_TUNING_DECAY, "first blocks know what is common to all pictures; BEiT's and MAE's for fine-tuning"
+    if _is_tuning(facts, values) and values["lora_rank"]:
+        return 1.0, "adapters of all blocks begin at nothing"
+    vit = _vit(facts, values)
+    if _is_tuning(facts, values) and vit is not None:
+        if vit.width >= LARGE_WIDTH:
+            return FINE_TUNING_DECAY, "first blocks know what is common to all pictures; lower for large networks"
+        return 0.9, "first blocks know what is common to all pictures"
     if _is_published_v2(facts, values):
         return 0.9, "DINOv2's short recipe"
     return 1.0, "every block has to learn as much"
@@ -424,6 +463,8 @@ def _layer_decay(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]
 def _patch_embed_rate(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     if _vit(facts, values) is None:
         return 1.0, NO_TRANSFORMER
+    if _is_tuning(facts, values):
+        return 0.2, "pixels are the same everywhere: it moves last"
     if _is_published_v2(facts, values):
         return 0.2, "DINOv2's: it moves last"
     return 1.0, "it has to learn as much as the rest"
@@ -444,6 +485,9 @@ def _optimiser(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
 def _warmup_epochs(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     if _is_supervised(values):
         return min(5, int(values["epochs"]) // 10), "a tenth of the run, 5 epochs at most, as DeiT"
+    if _is_tuning(facts, values):
+        epochs = int(values["epochs"]) - int(values["heads_first_epochs"])
+        return min(10, math.ceil(epochs / 10)), "a tenth of the time in which the backbone learns"
     return min(10, int(values["epochs"]) // 10), "a tenth of the run, 10 epochs at most, as published"
 
 
@@ -462,6 +506,8 @@ def _weight_decay(_: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
 def _weight_decay_end(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     if _is_supervised(values):
         return values["weight_decay"], "DeiT's stays the same"
+    if _is_tuning(facts, values):
+        return max(TUNING_DECAY_END, float(values["weight_decay"])), "DINOv2's for long runs of large networks"
     return max(0.4, float(values["weight_decay"])), "as published"
 
 
@@ -509,6 +555,58 @@ def _device(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
     return facts.device, {"cpu": "no GPU was found", "cuda": "a CUDA GPU was found", "mps": "an Apple GPU was found"}[
         facts.device
     ]
+
+
+FROM_NOISE = "not used: the run starts from noise"
+
+
+def _heads_first_epochs(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    if facts.start is None:
+        return 0, FROM_NOISE
+    if not _is_tuning(facts, values):
+        return 0, "what the head is to answer is known from the first step"
+    epochs = int(values["epochs"])
+    steps_per_epoch = max(1, facts.n_pictures // int(values["batch"]))
+    enough = max(HEADS_EPOCHS, math.ceil(HEADS_STEPS / steps_per_epoch))
+    if epochs == 1:
+        return 0, "there is one epoch only"
+    first = min(enough, max(1, int(epochs * HEADS_SHARE)))
+    if first == enough:
+        return first, "new heads move at random at first: 5 epochs, and 1,000 steps, or they drag the backbone along"
+    return first, "new heads move at random at first; three tenths of the run at most"
+
+
+def _heads_rate(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    if not values["heads_first_epochs"]:
+        return values["learning_rate"], "not used: heads_first_epochs is 0"
+    if values["optimiser"] != "adamw":
+        return 0.03, "the reference's rate"
+    return HEADS_RATE * 256 / int(values["batch"]), f"a peak of {HEADS_RATE}: nothing is lost by new heads"
+
+
+def _guard(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    if facts.start is None:
+        return False, FROM_NOISE
+    if not _is_tuning(facts, values):
+        return False, "the labels, or the teacher, say what is right"
+    return True, "what the weights know can be lost within a few hundred steps (facebookresearch/dinov2#204)"
+
+
+def _guard_every(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    batch = int(values["batch"])
+    if not values["guard"]:
+        return 1, "not used: there is no guard"
+    steps = (int(values["epochs"]) - int(values["heads_first_epochs"])) * max(1, facts.n_pictures // batch)
+    by_cost = math.ceil(min(facts.n_pictures, MOST_MEASURED) / (LOOK_SHARE * batch))
+    if by_cost > math.ceil(steps / LOOKS):
+        return by_cost, "as often as a quarter of the time allows"
+    return max(1, math.ceil(steps / LOOKS)), f"{LOOKS} looks"
+
+
+def _lora_rank(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
+    if facts.start is None:
+        return 0, FROM_NOISE
+    return 0, "all weights learn, first blocks the least"
 
 
 def _precision(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
@@ -591,6 +689,10 @@ RULES: dict[str, Rule] = {
     "swav_prototypes": _swav_prototypes,
     "batch": _batch,
     "epochs": _epochs,
+    "heads_first_epochs": _heads_first_epochs,
+    "guard": _guard,
+    "guard_every": _guard_every,
+    "lora_rank": _lora_rank,
     "checkpointing": _checkpointing,
     "accumulation": _accumulation,
     "centring": _centring,
@@ -607,6 +709,7 @@ RULES: dict[str, Rule] = {
     "optimiser": _optimiser,
     "rate_scaling": _rate_scaling,
     "learning_rate": _learning_rate,
+    "heads_rate": _heads_rate,
     "layer_decay": _layer_decay,
     "patch_embed_rate": _patch_embed_rate,
     "clip_by": _clip_by,

@@ -36,8 +36,6 @@ class FocusKeeper(QObject):
         self._lost: QWidget | None = None
         self._around: list[QWidget] = []
         """What the control that lost the focus lies in, from the inside; it may be gone itself by then."""
-        self._after: list[QWidget] = []
-        """Controls that come after it, by Tab."""
         self._later = QTimer(self, singleShot=True, interval=0)
         self._later.timeout.connect(self._hand_on)
         QApplication.instance().focusChanged.connect(self._moved)  # type: ignore[union-attr]
@@ -52,36 +50,28 @@ class FocusKeeper(QObject):
             self._later.stop()
             self._lost = None
         elif self._lost is None:
-            self._lost = before
-            self._around = list(_around(before))
-            self._after = list(_after(before))
+            self._lost, self._around = before, list(_around(before))
             self._later.start()
 
     def _hand_on(self) -> None:
         """Give the focus to the nearest control that can have it: once all that goes has gone."""
-        around, self._around, self._lost = self._around, [], None
-        if self._window.isActiveWindow() and (taker := self._taker(around)) is not None:
+        lost, around, self._lost, self._around = self._lost, self._around, None, []
+        taker = self._taker(lost, around)
+        if self._window.isActiveWindow() and taker is not None:
             taker.setFocus(Qt.FocusReason.OtherFocusReason)
-        self._after = []
 
-    def _taker(self, around: list[QWidget]) -> QWidget | None:
+    def _taker(self, lost: QWidget | None, around: list[QWidget]) -> QWidget | None:
         place = self._place()
         for panel in around:
             if not isValid(panel) or not panel.isVisible():
                 continue
             if panel is not place and place is not None and panel.isAncestorOf(place):
                 break
-            if (found := self._within(panel)) is not None:
+            if (found := _next_within(panel, lost)) is not None:
                 return found
             if panel is place:
                 break
         return place
-
-    def _within(self, panel: QWidget) -> QWidget | None:
-        """Return the next control within a panel, from its beginning again after its end."""
-        return next(
-            (one for one in self._after if isValid(one) and panel.isAncestorOf(one) and _takes_focus(one)), None
-        )
 
 
 def _around(widget: QWidget) -> Iterator[QWidget]:
@@ -91,12 +81,15 @@ def _around(widget: QWidget) -> Iterator[QWidget]:
         at = None if at.isWindow() else at.parentWidget()
 
 
-def _after(widget: QWidget) -> Iterator[QWidget]:
-    """Yield all controls of the window in the order of Tab, those after a widget first."""
-    at = widget.nextInFocusChain()
-    while at is not None and at is not widget:
-        yield at
-        at = at.nextInFocusChain()
+def _next_within(panel: QWidget, lost: QWidget | None) -> QWidget | None:
+    """Return the control of a panel after the one that lost the focus, from the beginning again after the end.
+
+    In the order in which they were made, which is that of Tab but for a few: the chain of Tab itself is not walked, as
+    PySide then ties the lives of widgets to each other.
+    """
+    controls = panel.findChildren(QWidget)
+    begin = controls.index(lost) + 1 if lost is not None and isValid(lost) and lost in controls else 0
+    return next((one for one in (*controls[begin:], *controls[:begin]) if _takes_focus(one)), None)
 
 
 def _takes_focus(widget: QWidget) -> bool:

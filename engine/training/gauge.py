@@ -3,7 +3,7 @@
 Labels are for measuring only; nothing learns from them.
 
 Letters after a name are its axes:
-    N pictures · Q those asked about · K those known to the classifier · k neighbours · D width · Y X pixels · C channels
+    N pictures · Q those asked about · K those with known labels · k neighbours · D width · Y X C pixels and channels
 """
 
 import math

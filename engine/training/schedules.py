@@ -24,6 +24,13 @@ class Moment:
     momentum: float
     teacher_temperature: float
     is_last_of_epoch: bool = False
+    first_epoch: int = 0
+    """Where the phase began: only heads learn first, if a run starts from weights, and then everything begins anew."""
+
+    @property
+    def epoch_of_phase(self) -> int:
+        """Epochs since the phase began."""
+        return self.epoch - self.first_epoch
     step: int = 0
 
 
@@ -47,9 +54,13 @@ def warmed_up(start: float, end: float, time: int, warmup: int) -> float:
 
 def peak_rate(optimiser: OptimiserSettings, batch: int) -> float:
     """Return the highest learning rate of a run with so many pictures a step."""
+    return _scaled(optimiser.learning_rate, optimiser, batch)
+
+
+def _scaled(rate: float, optimiser: OptimiserSettings, batch: int) -> float:
     if optimiser.rate_scaling == "root_1024":
-        return optimiser.learning_rate * math.sqrt(batch / ROOT_REFERENCE_BATCH)
-    return optimiser.learning_rate * batch / REFERENCE_BATCH
+        return rate * math.sqrt(batch / ROOT_REFERENCE_BATCH)
+    return rate * batch / REFERENCE_BATCH
 
 
 def moment(plan: Plan, step: int) -> Moment:
