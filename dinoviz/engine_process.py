@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from platformdirs import user_log_dir
 from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QTimer, Signal
 
 from dinoviz.jobs import Job, ended
+from dinoviz.run_states import ask_to_stop
 from dinoviz.session import Session
 from engine.errors import BadRecipe
 from engine.protocol import (
@@ -210,6 +211,8 @@ class Jobs(QObject):
         self._session = session
         self._numbers = count(1)
         self._processes: dict[int, EngineProcess] = {}
+        self._elsewhere: dict[int, int] = {}
+        """Processes that this window did not start, by the numbers of their jobs."""
         self._then: dict[int, Callable[[Job], object]] = {}
         self._last_words: dict[int, Job] = {}
         self._refreshed = 0.0
@@ -266,6 +269,8 @@ class Jobs(QObject):
             return
         if job.state == "waiting":
             self._end(replace(job, state="stopped", ended=time.time()))
+        elif number in self._elsewhere:
+            self._stop_elsewhere(job)
         elif job.state == "stopping":
             self._processes[number].kill()
         else:
@@ -309,11 +314,50 @@ class Jobs(QObject):
                 process.kill()
                 process.wait(KILL_MS)
 
+    # Jobs of processes that this window did not start.
+
+    @property
+    def processes(self) -> frozenset[int]:
+        """Numbers of the processes that this window started."""
+        return frozenset(process.pid for process in self._processes.values())
+
+    def follow(self, job: Job, process: int) -> int:
+        """Show what another process does as a job, which can be stopped and is waited for; return its number."""
+        number = next(self._numbers)
+        self._elsewhere[number] = process
+        self._session.set_job(replace(job, id=number))
+        return number
+
+    def tell(self, number: int, progress: Progress) -> None:
+        """Show how far such a job is."""
+        job = self.job(number)
+        if job is not None:
+            self._session.set_job(replace(job, progress=progress))
+
+    def follow_no_more(self, number: int, **end: Any) -> None:
+        """End such a job: its process has; ``end`` are fields of the job."""
+        job, _ = self.job(number), self._elsewhere.pop(number)
+        if job is not None:
+            self._end(replace(job, ended=time.time(), **end))
+
+    def _stop_elsewhere(self, job: Job) -> None:
+        try:
+            ask_to_stop(self._elsewhere[job.id])
+        except ProcessLookupError:
+            pass  # it has ended, which whoever follows it finds out
+        except OSError as problem:
+            self._session.notify("error", f"{job.title} cannot be stopped: {problem.strerror}.")
+        else:
+            self._session.set_job(replace(job, state="stopping"))
+
+    # The queue.
+
     def _go_on(self) -> None:
         if self._is_closing:
             return
         waiting = [job for job in self._session.state.jobs if job.state == "waiting"]
-        is_busy = any(job.argv[0] not in SCANS for job in self._session.state.jobs if job.id in self._processes)
+        working = self._processes.keys() | self._elsewhere.keys()
+        is_busy = any(job.argv[0] not in SCANS for job in self._session.state.jobs if job.id in working)
         for job in waiting:
             if job.argv[0] in SCANS or not is_busy:
                 is_busy = is_busy or job.argv[0] not in SCANS

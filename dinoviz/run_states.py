@@ -4,6 +4,8 @@ The process that trains a run holds the lock for as long as it lives, so a run i
 closed. One that was cut off holds no lock and never said how it ended: it is interrupted.
 """
 
+import os
+import signal
 from pathlib import Path
 from typing import Literal
 
@@ -38,3 +40,13 @@ def state_in_words(state: RunState) -> str:
         "failed": tr("failed"),
         "interrupted": tr("interrupted"),
     }[state]
+
+
+def ask_to_stop(process: int) -> None:
+    """Ask a run that another window started to stop, as Ctrl-C does: it ends with a checkpoint.
+
+    Raises:
+        ProcessLookupError: it has ended.
+        PermissionError: it belongs to somebody else.
+    """
+    os.kill(process, signal.SIGINT)

@@ -19,6 +19,7 @@ same with antialiasing (DINOv2 with registers, timm). Sources: facebookresearch/
 """
 Stem = Literal["patch", "conv"]
 FeedForward = Literal["mlp", "swiglu"]
+Sharding = Literal["none", "fsdp"]
 ObjectiveName = Literal["dino", "dinov2", "ibot", "distillation", "supervised", "byol", "moco", "swav"]
 Start = Literal["published", "contrasting"]
 """How new weights begin. ``published``: normal of 0.02, as both references. In it the [CLS] of different pictures are
@@ -181,6 +182,8 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveAbout] = {
         ),
     )
 }
+SELF_DISTILLED: tuple[ObjectiveName, ...] = ("dino", "dinov2", "ibot")
+"""Objectives whose teacher is the mean of the student, and of nothing else: those whose state can be split."""
 OF_EVERY_RUN = ("model", "crops", "optimiser", "tuning", "run")
 """Sections of settings that every objective heeds."""
 

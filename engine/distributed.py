@@ -1,11 +1,18 @@
-"""Several processes, one run: started by torchrun, one process for each device."""
+"""Several processes, one run: started by torchrun, one process for each device.
+
+Each holds all of the networks and averages gradients with the others, or a share of every tensor (FSDP2): then blocks
+are gathered one after the other while they compute, and whoever looks at a whole tensor asks all processes for it.
+"""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -13,7 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.settings import Device
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 Thing = TypeVar("Thing")
+UNNAMED = "none"
+"""What torchrun calls a job that was given no name."""
 PATIENCE = timedelta(days=1)  # the first process may scan and shrink a large folder while the others wait
 
 
@@ -39,9 +51,95 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def job() -> str:
+    """Return what tells the job that torchrun was started for from every other one, empty without torchrun.
+
+    It is the same after torchrun has started the processes again: the id given to it (``--rdzv-id``), or else the
+    torchrun that started this one.
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if name != UNNAMED:
+        return name
+    parent = psutil.Process(os.getppid())
+    return f"{socket.gethostname()} {parent.pid} {parent.create_time()}"
+
+
+def is_restarted() -> bool:
+    """Tell whether torchrun has started these processes again after one of them failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 def averaged(student: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Return the module with its gradients averaged over the processes."""
-    return DistributedDataParallel(student, device_ids=[device.index] if device.type == "cuda" else None)
+    return DistributedDataParallel(
+        student, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    )
+
+
+def shard(network: nn.Module, device: torch.device, dtype: torch.dtype | None, *, learns: bool) -> None:
+    """Split the parameters of a network with a backbone among the processes, in place.
+
+    Blocks compute with parameters in ``dtype``; what is around them and the heads with float32 ones, as heads do in
+    any precision. Gradients are averaged in float32.
+
+    Args:
+        network: all alike in every process.
+        device: of this process; the shares go there.
+        dtype: that blocks are gathered in; None for float32.
+        learns: False where no backward pass follows, after which shares would be all that is kept.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # a second, which one process need not wait
+
+    warnings.filterwarnings("ignore", message=_VIEWS, category=UserWarning)
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    whole = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    halves = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for block in cast("Sequence[nn.Module]", cast("nn.Module", network.backbone).blocks):
+        fully_shard(block, mesh=mesh, mp_policy=halves)
+    for name, part in network.named_children():
+        if name != "backbone":
+            fully_shard(part, mesh=mesh, mp_policy=whole)
+    fully_shard(network, mesh=mesh, mp_policy=whole, reshard_after_forward=None if learns else True)
+
+
+_VIEWS = "FSDP2-wrapped module"
+"""Begins a warning that a network returns views of tensors, which are to be changed in place by nobody; nobody does."""
+
+
+def is_split(tensor: Tensor) -> bool:
+    """Tell whether each process holds a share of the tensor: whether it is a DTensor, without loading what that is."""
+    return hasattr(tensor, "full_tensor")
+
+
+def share(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor: all of it, unless it is split."""
+    return cast("DTensor", tensor).to_local() if is_split(tensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return all of a tensor that may be split; every process must ask."""
+    return cast("DTensor", tensor).full_tensor() if is_split(tensor) else tensor
+
+
+def split_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor that every process has split as another one is, or as it is where that one is whole."""
+    if not is_split(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    like = cast("DTensor", like)
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def norms_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the norm of each tensor, also where they are split; then every process must ask."""
+    norms = list(torch._foreach_norm([share(tensor) for tensor in tensors]))
+    if not any(is_split(tensor) for tensor in tensors):
+        return norms
+    squares = torch.stack(norms).square()
+    dist.all_reduce(squares)
+    return list(squares.sqrt().unbind())
 
 
 def agreed(value: str = "") -> str:

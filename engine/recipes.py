@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from engine.catalogue import (
     OBJECTIVES,
     RESNET_STRIDE,
+    SELF_DISTILLED,
     FeedForward,
     ResNetShape,
     Shape,
@@ -299,6 +300,7 @@ def _check(plan: Plan) -> None:
     """Refuse what would fail later, naming the values."""
     run, crops, shape = plan.run, plan.crops, plan.shape
     _check_lesson(plan)
+    _check_sharding(plan)
     if isinstance(shape, VitShape):
         sides = {"global_side": crops.global_side, "local_side": crops.local_side}
         if crops.last_epochs:
@@ -362,6 +364,23 @@ def _check_tuning(plan: Plan, facts: Facts) -> None:
         raise BadRecipe(
             f"lora_rank {tuning.lora_rank} is more than the width {plan.shape.width}.", "8 is common, 1 to 64 useful."
         )
+
+
+def _check_sharding(plan: Plan) -> None:
+    """Refuse to split what nobody has tried to split."""
+    if plan.run.sharding == "none":
+        return
+    for name, value, is_fine in (
+        ("objective", plan.run.objective, plan.run.objective in SELF_DISTILLED),
+        ("model", plan.model.model, isinstance(plan.shape, VitShape)),
+        ("optimiser", plan.optimiser.optimiser, plan.optimiser.optimiser == "adamw"),
+        ("precision", plan.run.precision, plan.run.precision != "fp16"),
+        ("guard", plan.tuning.guard, not plan.tuning.guard),
+        ("lora_rank", plan.tuning.lora_rank, not plan.tuning.lora_rank),
+        ("heads_first_epochs", plan.tuning.heads_first_epochs, not plan.tuning.heads_first_epochs),
+    ):
+        if not is_fine:
+            raise BadRecipe(f"{name} {value} cannot be split with --sharding fsdp.", "Take --sharding none.")
 
 
 def _check_lesson(plan: Plan) -> None:

@@ -5,12 +5,15 @@ A rule is a pure function of the facts and of the values settled above it in `RU
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from engine.catalogue import RESNET_STRIDE, VitShape, name_of, shape_of
+from engine.catalogue import RESNET_STRIDE, SELF_DISTILLED, VitShape, name_of, shape_of
+from engine.scaling import Head, Learning, state_bytes
 from engine.settings import Facts, Value
 
 Rule = Callable[[Facts, Mapping[str, Value]], tuple[Value, str]]
 
+STATE_SHARE = 0.4  # of a device's memory: as much again for what passes keep, and some to spare
 LARGE_FOLDER = 500_000  # from here the settings of large networks pay
 SMALL_FOLDER = 20_000  # below this the paper's settings, made for 1.3 million pictures, do not learn
 TINY_FOLDER = 1000
@@ -283,6 +286,10 @@ def _head_norm(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
 
 
 def _centring(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    if _is_distillation(values) and facts.teacher is not None and facts.teacher.prototypes:
+        return facts.teacher.centring, "that of the teacher's own run"
+    if _is_distillation(values):
+        return "none", "a frozen teacher cannot collapse"
     if values["objective"] == "dinov2" and int(values["batch"]) >= SINKHORN_BATCH:
         return "sinkhorn", "DINOv2's for its large networks: no centre that lags behind"
     if values["objective"] == "dinov2":
@@ -632,6 +639,32 @@ def _checkpointing(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, st
     return False, "there is room for what the blocks keep"
 
 
+def _sharding(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    vit = _vit(facts, values)
+    if facts.processes == 1:
+        return "none", "one device has nobody to share with"
+    if facts.device != "cuda":
+        return "none", "processes of one machine share its memory anyway"
+    if vit is None or values["objective"] not in SELF_DISTILLED or values["lora_rank"] or values["guard"]:
+        return "none", "a network is split only where it learns whole, from a teacher of its own"
+    state = state_bytes(_learning(vit, values))
+    told = f"{state / 1e9:,.1f} GB of weights, gradients and averages"
+    if state > STATE_SHARE * facts.device_memory_bytes:
+        return "fsdp", f"{told} leave too little of {facts.device_memory_bytes / 1e9:,.0f} GB for pictures"
+    return "none", f"{told} fit each device: nothing has to be gathered"
+
+
+def _learning(vit: VitShape, values: Mapping[str, Value]) -> Learning:
+    """Return what holds parameters: the backbone and its heads."""
+    width, layers = int(values["head_width"]), int(values["head_layers"])
+    head = Head(int(values["prototypes"]), int(values["bottleneck"]), width, layers)
+    shape = replace(vit, depth=int(values["depth"]))
+    if not (_is_v2(values) and values["separate_heads"]):
+        return Learning(shape=shape, head=head)
+    patch_head = Head(int(values["ibot_prototypes"]), int(values["ibot_bottleneck"]), width, layers)
+    return Learning(shape=shape, head=head, patch_head=patch_head)
+
+
 def _workers(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
     if facts.device == "cpu":
         return 1, "one process crops while the others compute"
@@ -719,6 +752,7 @@ RULES: dict[str, Rule] = {
     "weight_decay_end": _weight_decay_end,
     "precision": _precision,
     "packing": _packing,
+    "sharding": _sharding,
     "workers": _workers,
     "prepare": _prepare,
     "measure_epochs": _measure_epochs,

@@ -9,11 +9,9 @@ Letters: P parameters · D width · N tokens of a crop · G GPUs.
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
-from engine.catalogue import VitShape
+from engine.catalogue import Sharding, VitShape
 
-Sharding = Literal["none", "fsdp"]
 GIGA, TERA = 1e9, 1e12
 GLOBALS = 2
 
@@ -85,7 +83,7 @@ MASKED_SHARE = 0.15
 """Patches of the large crops that iBOT's head sees: half the pictures, 0.1 to 0.5 of each (ssl_default_config.yaml)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Head:
     """A projection head: hidden layers of ``width``, a bottleneck, and prototypes."""
 
@@ -199,6 +197,11 @@ def _separate_heads(learning: Learning) -> list[Head]:
 
 def _tokens(shape: VitShape, side: int) -> int:
     return (side // shape.patch) ** 2 + 1 + shape.registers
+
+
+def state_bytes(learning: Learning) -> float:
+    """Return what student, teacher, gradients and Adam's averages take, all of them on one device."""
+    return parameters(learning) * (STUDENT_BYTES + GRADIENT_BYTES + AVERAGES_BYTES + TEACHER_BYTES)
 
 
 def forward_flops(shape: VitShape, side: int) -> float:

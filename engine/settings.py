@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from engine.catalogue import FeedForward, ObjectiveName, Shape, Start, Stem
+from engine.catalogue import FeedForward, ObjectiveName, Shape, Sharding, Start, Stem
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -534,6 +534,11 @@ class RunSettings(Settings):
         source="Chen et al. 2016, Training deep nets with sublinear memory cost",
         before=False,
     )
+    sharding: Sharding = setting(
+        says="How several devices share the work: each holds the whole state (none), or a share of it (fsdp).",
+        source="fsdp: Zhao et al. 2023, PyTorch FSDP",
+        before="none",
+    )
     compile: bool = setting(False, says="Compile the network first; pays on GPUs for long runs only.")
     checkpoint_seconds: float = setting(
         60.0, says="Longest time between two checkpoints: what a power cut can cost.", unit="s", low=0.0, high=86_400
@@ -603,7 +608,8 @@ class TeacherFacts:
     """What a plan must know of the teacher of a distillation.
 
     ``multiple`` divides the sides, in px, of the pictures it takes; ``fixed_side`` is the only one, 0 where it takes
-    any. ``prototypes``: K of its head, 0 where it has none; ``temperature``: of its answers at the end of its run.
+    any. ``prototypes``: K of its head, 0 where it has none; ``temperature`` and ``centring``: of its answers at the end
+    of its run.
     """
 
     width: int
@@ -611,6 +617,7 @@ class TeacherFacts:
     fixed_side: int = 0
     prototypes: int = 0
     temperature: float = 0.0
+    centring: str = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

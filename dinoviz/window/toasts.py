@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PySide6.QtCore import QPoint, QRect, QSize, Qt, QTimer
+from PySide6.QtGui import QCursor
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractScrollArea,
@@ -28,6 +29,8 @@ STEP_PX = 16
 """Between two places that are tried for the notices."""
 LARGE_SHARE = 1 / 8
 """Of the window: what is larger and takes the keys is a canvas or a list, of which a corner can be spared."""
+AROUND_MOUSE_PX = (-40, -40, 40, 40)
+"""Of the mouse, what is left free."""
 LOOK_AGAIN_MS = 250
 """Between two looks at whether something to be pressed came to lie below."""
 
@@ -96,7 +99,7 @@ class Toasts(QWidget):
         """Take a card away after some time; not from under the mouse."""
 
         def expire() -> None:
-            if card.underMouse():
+            if _has_mouse(card):
                 self._expire_in(card, self.STAYS_MS)
             else:
                 self._close(card)
@@ -156,16 +159,21 @@ class Toasts(QWidget):
         for card in cards:
             _fit(card, self.TEXT_PX)
         self.resize(self.WIDTH_PX, sum(card.height() for card in cards) + theme.SPACE * (len(cards) - 1))
-        self.move(free_place(self.size(), self._room(), self._pressed()))
+        self.move(free_place(self.size(), self._room(), [*self._pressed(), *self._under_mouse()]))
         self.raise_()
         self._look_again.start()
+
+    def _under_mouse(self) -> list[QRect]:
+        """Return what is around the mouse, unless that is on a notice already: something is about to be pressed."""
+        mouse = self.parentWidget().mapFromGlobal(QCursor.pos())
+        return [] if _has_mouse(self) else [QRect(mouse, QSize()).adjusted(*AROUND_MOUSE_PX)]
 
     def _room(self) -> QRect:
         return self.parentWidget().rect().adjusted(0, 0, -theme.SPACE_L, -BAR_PX - theme.SPACE_L)
 
     def _give_way(self) -> None:
         """Move where something to be pressed came to lie below; not from under the mouse."""
-        if not self.underMouse() and any(self.geometry().intersects(rect) for rect in self._pressed()):
+        if not _has_mouse(self) and any(self.geometry().intersects(rect) for rect in self._pressed()):
             self.place()
 
     def _pressed(self) -> list[QRect]:
@@ -181,6 +189,11 @@ class Toasts(QWidget):
                 if not rect.isEmpty():
                     found.append(rect)
         return found
+
+
+def _has_mouse(widget: QWidget) -> bool:
+    """Tell whether the mouse is over a widget now; what Qt keeps of that is late where the widget moved."""
+    return widget.isVisible() and widget.rect().contains(widget.mapFromGlobal(QCursor.pos()))
 
 
 def _seen_in(part: QWidget, window: QWidget) -> QRect:

@@ -64,6 +64,7 @@ FIRST = (
     "dinoviz.window.filter_bar",
     "dinoviz.window.inspector",
     "dinoviz.window.bindings",
+    "dinoviz.window.runs_elsewhere",
     "dinoviz.window.welcoming",
 )
 LATER = ("numpy.ma", "rapidfuzz.fuzz")
@@ -257,6 +258,7 @@ class Window(QMainWindow):
         from dinoviz.window.drop_overlay import DropOverlay
         from dinoviz.window.filter_bar import FilterBar
         from dinoviz.window.opening import Opening
+        from dinoviz.window.runs_elsewhere import RunsElsewhere
 
         self.opening = Opening(self.desk, self, lambda: self.memory, lambda: self.preferences, self.remember)
         bind_window_actions(self)
@@ -271,6 +273,7 @@ class Window(QMainWindow):
         self.drops = DropOverlay(self, self.desk.background, here)
         self.drops.dropped.connect(self.opening.take)
         self.desk.jobs.ended.connect(self._tell_end)
+        RunsElsewhere(self.desk, self)
         self.is_ready = True
         self._open_at_first()
         self._show_place()

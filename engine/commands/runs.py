@@ -23,6 +23,8 @@ from engine.recipes import Plan, Recipe, settle
 from engine.settings import FIELDS, SECTIONS, Value, choices_of, range_of, source_of, unit_of
 from engine.store import sole_writer, write_atomically
 from engine.training.checkpoint import Checkpoint, newest
+from engine.training.classes import Lesson, keep_lesson, to_measure_with
+from engine.training.classification import figures_in_words
 from engine.training.gauge import make_gauge
 from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
 from engine.training.train import Result, train
@@ -121,10 +123,17 @@ def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, proj
     return settle(recipe, facts_of(sides, machine, project, start=shape, processes=distributed.world()[1]))
 
 
-def new_run(project: Project, plan: Plan, pictures: Sequence[Picture], *, is_part: bool = False) -> Path:
-    """Make a run's folder with everything that determines it; ``is_part`` where its pictures were chosen one by one."""
+def new_run(
+    project: Project, plan: Plan, pictures: Sequence[Picture], *, is_part: bool = False, chosen: Lesson | None = None
+) -> Path:
+    """Make a run's folder with everything that determines it.
+
+    ``is_part`` where its pictures were chosen one by one; ``chosen`` where it learns labels.
+    """
     folder = project.new_run(f"{plan.model.model}, {plan.run.epochs} epochs")
-    PictureList.write(folder, pictures)
+    PictureList.write(folder, pictures, plan.classes)
+    if chosen is not None:
+        keep_lesson(folder, chosen)
     if plan.model.init:
         start = load_backbone(plan.model.init)
         write_backbone(folder / "init.safetensors", start.model, start.shape, about={"source": start.source})
@@ -175,10 +184,10 @@ def _lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpo
         )
         distributed.agreed(str(copies))
     gauge = None
-    if plan.run.measure_epochs:
-        gauge = make_gauge(
-            project.pictures_folder, project.pictures(readable=True), plan.crops.global_side, plan.run.seed
-        )
+    if plan.run.measure_epochs or plan.tuning.guard:
+        # Who learned a label must not be asked for it: what was held out from this run, not what the folder says now.
+        to_measure = to_measure_with(folder, plan.classes) if plan.classes else project.pictures(readable=True)
+        gauge = make_gauge(project.pictures_folder, to_measure, plan.crops.global_side, plan.run.seed)
     state = "failed"
     try:
         with StopSignal() as stop:
@@ -220,8 +229,17 @@ def _outcome(folder: Path, result: Result) -> Outcome:
         "scores": result.scores,
         "replaced": result.replaced,
     }
+    if result.asked is not None:
+        about = {"asked": result.asked.split, "pictures": result.asked.found.pictures, **result.asked.found.scores()}
+        data["classification"] = about | {"files": [str(path) for path in result.asked.files]}
     lines = [f"{folder}", f"  {result.step:,} steps, backbone: {result.backbone}"]
+    if result.tuned:
+        data["tuned"] = result.tuned
+        lines.append(f"  {result.tuned}")
     lines += [f"  {name}: {score:.3f}" for name, score in result.scores.items()]
+    if result.asked is not None:
+        lines += [f"  {line}" for line in figures_in_words(result.asked.found, result.asked.split)]
+        lines += [f"  {path}" for path in result.asked.files]
     if result.replaced:
         lines.append(f"  {len(result.replaced)} pictures could not be read any more and were replaced:")
         lines += named_in_words([f"{path}: {problem}" for path, problem in result.replaced.items()])

@@ -30,8 +30,9 @@ RATES_ARE_FOR = 256
 LAST_BLOCKS = 4
 BATCH, STEPS = 128, 12_500
 """Ten epochs of 1,250 steps, whatever the data set; dinov2/eval/linear.py."""
-PASSES = 100
-"""Epochs of DINO's own protocol (eval_linear.py): more passes than these a small folder need not make."""
+PASSES, LEAST_STEPS = 100, 1000
+"""A folder smaller than ImageNet needs fewer steps: the passes of DINO's own protocol (eval_linear.py), and at least so
+many steps; on 100 photos of clothes 80 steps gave 0.31, 300 0.38, 1,000 0.40, 2,000 0.40, logistic regression 0.35."""
 MOMENTUM = 0.9
 WEIGHT_STD = 0.01
 """Deviation of the weights at the start, whose biases are 0; the same source."""
@@ -193,8 +194,8 @@ def linear_accuracy(
 
 
 def steps_for(n_pictures: int) -> int:
-    """Return how many steps heads learn for: as many as published, or a hundred passes where those are fewer."""
-    return min(STEPS, max(1, PASSES * n_pictures // BATCH))
+    """Return how many steps heads learn for: a hundred passes, within limits."""
+    return min(STEPS, max(LEAST_STEPS, PASSES * n_pictures // BATCH))
 
 
 def held_out(labels_N: Tensor, seed: int) -> Tensor:

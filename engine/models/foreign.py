@@ -17,6 +17,7 @@ Source: timm ``create_model``, ``forward_features``, ``forward_head`` and the ``
 import contextlib
 import difflib
 import importlib
+import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -31,12 +32,15 @@ from engine.catalogue import WEIGHT_SUFFIXES
 from engine.errors import BadInput, BadRecipe, BadWeights
 from engine.models.downloads import cache_dir, check_recorded, sha256_of
 from engine.models.layouts import TRANSPARENT, Colour
-from engine.models.tensor_files import open_tensors
+from engine.models.tensor_files import open_tensors, write_tensors
 from engine.models.vit import Features
+from engine.store import write_atomically
 
 SCHEME = "timm:"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of weights in a repository of the Hugging Face hub, best first; timm ``_hub.py``."""
+WHERE_FROM = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "architecture")
+"""What a ``pretrained_cfg`` says of where its weights are, and the name that stands above it in config.json."""
 WRAPPING_PARTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Parts of a training checkpoint that hold the network, best first; timm ``_helpers.py``."""
 
@@ -148,6 +152,25 @@ def load_foreign(name: str) -> Foreign:
         source=name,
         sha256=sha256_of(path),
     )
+
+
+def write_foreign(folder: Path, foreign: Foreign) -> None:
+    """Write a backbone so that ``timm:FOLDER`` opens it, whatever becomes of the cache it came from.
+
+    Raises:
+        DiskFull: there is no room.
+    """
+    network = cast("Any", foreign.model.network)
+    local = Path(foreign.source.removeprefix(SCHEME))
+    if local.is_dir():
+        config = (local / "config.json").read_bytes()
+    else:
+        about = {name: value for name, value in network.pretrained_cfg.items() if name not in WHERE_FROM}
+        content = {"architecture": foreign.architecture, "num_classes": 0, "pretrained_cfg": about | {"num_classes": 0}}
+        config = json.dumps(content, indent=1).encode()
+    tensors = network.state_dict()
+    write_atomically(folder / HUB_FILES[0], lambda file: write_tensors(file, tensors, {"format": "pt"}))
+    write_atomically(folder / "config.json", lambda file: file.write(config))
 
 
 def _timm() -> Any:

@@ -105,7 +105,9 @@ class Conductor:
                 while waiting and len(self._running) < self.parallel:
                     self._begin(waiting.popleft())
                 self._listen()
-                pace.reached(self._done + sum(running.done for running in self._running.values()))
+                done = self._done + sum(running.done for running in self._running.values())
+                if done > pace.done:
+                    pace.reached(done)
                 if self.should_stop():
                     raise Stopped
         finally:

@@ -9,11 +9,12 @@ Letters after a name are its axes:
     B pictures · Y X C pixels and colours · K classes · N pictures asked about · F features
 """
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,39 +28,58 @@ from engine.provenance import Provenance
 from engine.seeing.drawing import write_png
 from engine.seeing.views import RESIZE, central
 from engine.store import write_atomically
+from engine.training.classes import HeldOut, held_out
 from engine.training.confusion_chart import confusion_chart
-from engine.training.pictures import Pixels
+from engine.training.pictures import PictureList, Pixels
 
 CLASSIFIER = "classifier.safetensors"
 FIGURES, TABLE, CHART = "classification.json", "classification.csv", "confusion.png"
 DESCRIPTION = "dinoviz-classifier"
 """Key of the metadata under which the classes stand, as JSON."""
 BATCH = 64
+MOST_ASKED = 1024
+"""Held-out pictures asked about while a run goes on: it must cost less than an epoch."""
 MOST_MISTAKES = 3
+SPLITS_IN_WORDS = {"val": "validation", "test": "test"}
 
 Judge = Callable[[Tensor], Tensor]
 """From uint8 pictures (B, Y, X, C) to the scores of each class (B, K), float32, on the CPU."""
 
 
-def examine(judge: Judge, pixels: Pixels, labels_N: Sequence[int], classes: tuple[str, ...], side: int) -> Confusion:
-    """Ask a classifier about pictures, by the central square of each; unreadable ones are left out.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a run's classifier answered at its end, about which held-out pictures, and where it is written."""
+
+    found: Confusion
+    split: str
+    files: list[Path]
+
+
+def examine(
+    judge: Judge, folder: Path, pixels: Pixels, split: HeldOut, classes: tuple[str, ...], side: int, most: int = 0
+) -> Confusion:
+    """Ask a classifier about the pictures held out from a run, by the central square of each.
 
     Args:
         judge: the classifier.
-        pixels: the pictures asked about.
-        labels_N: their classes.
+        folder: of the run.
+        pixels: of the same folder of pictures.
+        split: which of the held-out ones.
         classes: names.
         side: of the square, px.
+        most: pictures asked about, spread over all; 0 for all. Unreadable ones are left out.
     """
+    pictures = PictureList(held_out(folder, split))
+    assert pictures.labels_N is not None, "held-out pictures have labels"
+    pixels = pixels.beside(pictures)
+    places = np.linspace(0, len(pixels) - 1, min(most or len(pixels), len(pixels))).round().astype(int).tolist()
     scores, truth = [torch.zeros(0, len(classes))], []
-    for first in range(0, len(pixels), BATCH):
+    for first in range(0, len(places), BATCH):
         crops = []
-        for index in range(first, min(first + BATCH, len(pixels))):
-            try:
+        for index in places[first : first + BATCH]:
+            with contextlib.suppress(UnreadablePicture):  # the scan names it
                 crops.append(central(pixels.read(index, at_least=round(side * RESIZE)), side))
-            except UnreadablePicture:
-                continue  # the scan names it
-            truth.append(int(labels_N[index]))
+                truth.append(int(pictures.labels_N[index]))
         if crops:
             scores.append(judge(torch.from_numpy(np.stack(crops))))
     return confusion(torch.cat(scores), torch.tensor(truth, dtype=torch.int64), classes)

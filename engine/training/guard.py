@@ -24,9 +24,8 @@ from typing import Literal
 
 LEAST_ASKED = 25  # pictures asked about: fewer tell accuracies apart by 0.1 at best
 NEIGHBOURS_FLOOR = 0.3  # between the 37 % where no harm was done and the 18 % where it was, see above
-RANK_NOISE = (
-    0.06  # standard error x sqrt(pictures) of the ratio of ranks: largest over draws of 30 - 1,000 of those hands
-)
+RANK_NOISE = 0.06  # standard error x sqrt(pictures) of the ratio of ranks, over draws of 30 - 1,000 of those hands
+RANK_DRIFT = 0.005  # between two looks at weights that do good the ratio moves by as much, however many the pictures
 FAR_BELOW_BEST = 3.0  # tolerances: more than chance was lost, though the features are as good as at the start
 RATE_CUT = 0.5
 ADDED_RIGHT, ADDED_ASKED = 2, 4  # Agresti and Coull 1998: an error above 0 where all answers are right, or none
@@ -41,7 +40,7 @@ class Reading:
     Attributes:
         n_pictures: pictures that were looked at.
         n_asked: those with labels that were asked about; 0 where there are no labels.
-        knn: accuracy of the weighted 20-NN classifier, 0 to 1; nan without labels.
+        knn: accuracy of the weighted 20-NN classifier, 0 to 1; 0 without labels.
         effective_rank: of the features of all pictures at length 1, 1 and up; nan when they are not finite.
         neighbours_of_start: share of each picture's neighbours that it had at step 0 too, from 0, as many as chance
             gives, to 1.
@@ -76,7 +75,7 @@ def tolerance_of(start: Reading) -> float:
     than that to a difference of two measurements.
     """
     if not start.has_labels:
-        return RANK_NOISE / math.sqrt(start.n_pictures)
+        return max(RANK_DRIFT, RANK_NOISE / math.sqrt(start.n_pictures))
     asked = start.n_asked + ADDED_ASKED
     share = (start.knn * start.n_asked + ADDED_RIGHT) / asked
     return math.sqrt(share * (1.0 - share) / asked)
@@ -163,18 +162,23 @@ class Watch:
             has_ended=bool(numbers["has_ended"]),
         )
 
+    def in_short(self, reading: Reading) -> str:
+        """Return the number that counts, by its name."""
+        if self.start.has_labels:
+            return f"k-NN {reading.knn:.3f}"
+        rank = f"effective rank {reading.effective_rank:.1f}"
+        if reading.neighbours_of_start >= NEIGHBOURS_FLOOR:
+            return rank
+        return f"{rank} with {100 * reading.neighbours_of_start:.0f} % of the neighbours of the start"
+
     def in_words(self) -> str:
         """Return what fine-tuning did: before and after, when it was best, how often it went back."""
-        start, best = self.start, self.best
-        what = "k-NN" if start.has_labels else "effective rank"
-        before, after = (f"{r.knn:.3f}" if start.has_labels else f"{r.effective_rank:.1f}" for r in (start, best))
         times = f"{self.rollbacks} rollback{'' if self.rollbacks == 1 else 's'}"
-        ended = ", then ended" if self.has_ended else ""
+        ended = f"{times}, then ended" if self.has_ended else times
+        before, after = self.in_short(self.start), self.in_short(self.best)
         if not self.has_gained:
-            return (
-                f"{what} {before}: nothing was better than the weights it started from; they are kept ({times}{ended})"
-            )
-        return f"{what} {before} → {after} (best at step {self.best_step:,}, {times}{ended})"
+            return f"{before}: nothing was better than the weights it started from, which are kept ({ended})"
+        return f"{before} → {after.rpartition(' ')[2]} (best at step {self.best_step:,}, {ended})"
 
 
 def _reading(of: str, numbers: Mapping[str, float]) -> Reading:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from engine.distributed import norms_of, share
 from engine.settings import OptimiserSettings
 from engine.training.objectives.objective import Group
 from engine.training.schedules import Moment
@@ -53,13 +54,13 @@ def clip_by_tensor(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     Source: utils.py clip_gradients: by tensor, not over all of them.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm(gradients)
+    norms = norms_of(gradients)
     if largest:
         shares = torch._foreach_add(norms, CLIP_EPS)
         torch._foreach_reciprocal_(shares)
         torch._foreach_mul_(shares, largest)
         torch._foreach_clamp_max_(shares, 1.0)
-        torch._foreach_mul_(gradients, shares)
+        torch._foreach_mul_([share(gradient) for gradient in gradients], shares)
     return torch.stack(norms)
 
 
@@ -79,11 +80,11 @@ def clip_by_network(groups: Sequence[Group], largest: float) -> Tensor:
     norms: list[Tensor] = []
     for gradients in by_network.values():
         if gradients:
-            of_each = torch._foreach_norm(gradients)
+            of_each = norms_of(gradients)
             norms += of_each
             if largest:
-                share = (largest / (torch.stack(of_each).norm() + CLIP_EPS)).clamp(max=1.0)
-                torch._foreach_mul_(gradients, share)
+                kept = (largest / (torch.stack(of_each).norm() + CLIP_EPS)).clamp(max=1.0)
+                torch._foreach_mul_([share(gradient) for gradient in gradients], kept)
     return torch.stack(norms)
 
 

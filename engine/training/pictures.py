@@ -110,6 +110,10 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def beside(self, pictures: PictureList) -> "Pixels":
+        """Return the pixels of other pictures of the same folder, read from their files."""
+        return Pixels(pictures, self._root)
+
     def read(self, index: int, at_least: int | None = None) -> NDArray[np.uint8]:
         """Return a picture upright, (rows, cols, 3); its shorter side is not below ``at_least`` unless the file's is.
 

@@ -11,6 +11,8 @@ from engine.recipes import Plan
 from engine.settings import OptimiserSettings
 
 ROOT_REFERENCE_BATCH = 1024  # dinov2 scaling_rule sqrt_wrt_1024
+HEADS_WARMUP = 10  # the part of the time in which heads alone learn
+HEADS_MOMENTUM = 0.99  # half-life 69 steps
 REFERENCE_BATCH = 256  # the batch a learning rate is given for: DINO app. C, "linear scaling rule"
 
 
@@ -64,31 +66,39 @@ def _scaled(rate: float, optimiser: OptimiserSettings, batch: int) -> float:
 
 
 def moment(plan: Plan, step: int) -> Moment:
-    """Return every scheduled value of a step of a plan."""
-    steps, per_epoch = plan.steps, plan.steps_per_epoch
-    epoch = step // per_epoch
+    """Return every scheduled value of a step of a plan.
+
+    Where heads learn first, the schedules of everything else begin after that.
+    """
+    first, per_epoch = plan.heads_first_steps, plan.steps_per_epoch
+    are_heads_alone = step < first
     optimiser = plan.optimiser
+    since, steps = (step, first) if are_heads_alone else (step - first, plan.steps - first)
+    warmup = first // HEADS_WARMUP if are_heads_alone else optimiser.warmup_epochs * per_epoch
+    rate = plan.tuning.heads_rate if are_heads_alone else optimiser.learning_rate
+    peak, end = _scaled(rate, optimiser, plan.run.batch), optimiser.learning_rate_end
+    decay_end = optimiser.weight_decay if are_heads_alone else optimiser.weight_decay_end
     return Moment(
-        epoch=epoch,
-        learning_rate=cosine(
-            peak_rate(optimiser, plan.run.batch),
-            optimiser.learning_rate_end,
-            step,
-            steps,
-            warmup=optimiser.warmup_epochs * per_epoch,
-        ),
-        weight_decay=cosine(optimiser.weight_decay, optimiser.weight_decay_end, step, steps),
-        momentum=_momentum(plan, step),
+        epoch=step // per_epoch,
+        learning_rate=cosine(peak, end, since, steps, warmup=warmup),
+        weight_decay=cosine(optimiser.weight_decay, decay_end, since, steps),
+        momentum=_heads_momentum(plan) if are_heads_alone else _momentum(plan, since, steps),
         teacher_temperature=_teacher_temperature(plan, step),
         is_last_of_epoch=(step + 1) % per_epoch == 0,
         step=step,
+        first_epoch=0 if are_heads_alone else plan.tuning.heads_first_epochs,
     )
 
 
-def _momentum(plan: Plan, step: int) -> float:
+def _heads_momentum(plan: Plan) -> float:
+    """A teacher that is to keep what a backbone knows would not take over what new heads learn."""
+    return min(HEADS_MOMENTUM, _momentum(plan, 0, 1))
+
+
+def _momentum(plan: Plan, step: int, steps: int) -> float:
     if "follower" in plan.heeded:
-        return cosine(plan.follower.follower_momentum, plan.follower.follower_momentum_end, step, plan.steps)
-    return cosine(plan.dino.momentum, plan.dino.momentum_end, step, plan.steps)
+        return cosine(plan.follower.follower_momentum, plan.follower.follower_momentum_end, step, steps)
+    return cosine(plan.dino.momentum, plan.dino.momentum_end, step, steps)
 
 
 def _teacher_temperature(plan: Plan, step: int) -> float:

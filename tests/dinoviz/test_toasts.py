@@ -1,7 +1,8 @@
 """Notices: where they lie, what their buttons do, and when they go."""
 
 import pytest
-from PySide6.QtCore import QRect, QSize, Qt
+from PySide6.QtCore import QPoint, QRect, QSize, Qt
+from PySide6.QtGui import QCursor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel, QPushButton, QWidget
 
@@ -20,6 +21,7 @@ def window(qtbot):
     qtbot.addWidget(made)
     made.resize(1000, 832 + 16)
     made.show()
+    QCursor.setPos(made.mapToGlobal(QPoint(5, 5)))
     return made
 
 
@@ -53,6 +55,14 @@ def test_notices_give_way_to_what_is_to_be_pressed(qtbot, window):
     button.setGeometry(toasts.geometry().adjusted(50, 10, -50, -10))
     button.show()
     qtbot.waitUntil(lambda: not toasts.geometry().intersects(button.geometry()))
+
+
+def test_a_notice_does_not_come_under_the_mouse(qtbot, window):
+    corner = QPoint(900, 780)
+    QCursor.setPos(window.mapToGlobal(corner))
+    toasts = Toasts(Session(), lambda _name: None, window)
+    toasts._session.notify("info", "Done.")
+    assert toasts.isVisible() and not toasts.geometry().contains(corner)
 
 
 def test_notices_of_a_project_go_with_it_and_those_of_the_next_stay(qtbot, window, tmp_path):

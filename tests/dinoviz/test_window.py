@@ -1,6 +1,5 @@
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -458,7 +457,15 @@ def test_training_that_was_let_go_on_goes_on_after_the_whole_window_has_closed(t
     while events.stat().st_size <= size and time.monotonic() < limit:
         time.sleep(0.05)
     assert events.stat().st_size > size
-    training.send_signal(signal.SIGINT)
+    with opened(folder) as window:
+        wait(lambda: any(job.state == "running" and job.progress.done for job in window.desk.session.state.jobs))
+        (job,) = window.desk.session.state.jobs
+        assert job.title.startswith("Run 1: ") and window.jobs_bar._stop.isVisible()
+        done_before = job.progress.done
+        wait(lambda: window.desk.jobs.job(job.id).progress.done > done_before)
+        window.jobs_bar._stop.click()
+        assert window.desk.jobs.job(job.id).state == "stopping"
+        wait(lambda: window.desk.jobs.job(job.id).state == "stopped")
     while training.is_running() and training.status() != psutil.STATUS_ZOMBIE and time.monotonic() < limit:
         time.sleep(0.05)
     assert list((folder / "runs" / "0001" / "checkpoints").iterdir())

@@ -1,7 +1,5 @@
 """How the runs of a project are: which go on, how far each is, which can be gone on with. Read in the background."""
 
-import os
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,13 +89,3 @@ def _info(row: RunRow) -> RunInfo:
         rate=told.values.get("pictures_per_s", 0.0),
         has_weights=has_checkpoint(row.folder),
     )
-
-
-def ask_to_stop(process: int) -> None:
-    """Ask a run that another window started to stop, as Ctrl-C does: it ends with a checkpoint.
-
-    Raises:
-        ProcessLookupError: it has ended.
-        PermissionError: it belongs to somebody else.
-    """
-    os.kill(process, signal.SIGINT)

@@ -16,9 +16,10 @@ from dinoviz.controls import EmptyState, button, label
 from dinoviz.desk import Desk
 from dinoviz.jobs import Job
 from dinoviz.revealing import reveal
+from dinoviz.run_states import ask_to_stop
 from dinoviz.views.train import run_plan
 from dinoviz.views.train.film import ProbeFilm, read_film
-from dinoviz.views.train.infos import RunInfo, ask_to_stop, read_infos
+from dinoviz.views.train.infos import RunInfo, read_infos
 from dinoviz.views.train.log import RunLog
 from dinoviz.views.train.new_run import NewRunPage
 from dinoviz.views.train.run import Doings, RunPage

@@ -11,15 +11,19 @@ Letters after a name are its axes:
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.catalogue import VitShape
+from engine.models.adapters import adapt
 from engine.models.backbones import build_backbone
 from engine.models.vit import VisionTransformer
 from engine.recipes import Plan
+from engine.training.pictures import Pixels
 from engine.training.schedules import Moment
 
 LAYERS_BELOW = ("cls_token", "pos_embed", "mask_token", "register_tokens", "patch_embed.")
@@ -77,6 +81,7 @@ class Objective(nn.Module):
         super().__init__()
         self.plan = plan
         self._averaged: tuple[DistributedDataParallel, ...] = ()  # a tuple, so that its tensors are not ours twice
+        self._still: tuple[nn.Parameter, ...] = ()  # the same
 
     @property
     def backbone(self) -> nn.Module:
@@ -88,12 +93,54 @@ class Objective(nn.Module):
         """Every network with a ``backbone``, the student first."""
         return (self.student,)
 
+    @property
+    def classifier(self) -> nn.Linear | None:
+        """What tells classes by the backbone's features; None where no classes are learnt."""
+        return None
+
+    def judge(self, pictures_BCYX: Tensor) -> Tensor:
+        """Return the score of each class for normalised pictures, (B, K), where classes are learnt."""
+        raise NotImplementedError
+
+    def begin(self, folder: Path, pixels: Pixels, device: torch.device) -> None:
+        """Take what a run's folder holds besides the plan and the weights it starts from; nothing for most.
+
+        Called once, before the first step of a run and before a checkpoint is put back. ``pixels`` are those that are
+        learnt from; ``device`` is where the objective will be.
+        """
+
     def start_from(self, backbone: nn.Module) -> None:
         """Take a backbone's weights for every network; the heads stay new."""
         weights = backbone.state_dict()
         for network in self.networks:
             missing, unexpected = network.backbone.load_state_dict(weights, strict=False)  # type: ignore[union-attr]
             assert not unexpected and set(missing) <= {"mask_token"}, "the plan has the shape of what it starts from"
+
+    def adapt(self, rank: int) -> None:
+        """Let matrices of low rank learn in place of the backbones' weights (`models.adapters`), all the same ones."""
+        student = cast("nn.Module", self.student.backbone)
+        adapt(student, rank)
+        for network in self.networks[1:]:
+            backbone = cast("nn.Module", network.backbone)
+            adapt(backbone, rank)
+            backbone.load_state_dict(student.state_dict())
+            network.requires_grad_(False)
+
+    def freeze_backbone(self, is_still: bool) -> None:
+        """Let only the heads learn, or all of the student again.
+
+        A backbone that stands still computes as it does when it is used: no branch is left out, batch norm does not
+        follow the pictures, and no gradient goes back through it.
+        """
+        student = cast("nn.Module", self.student.backbone)
+        if is_still:
+            self._still = tuple(parameter for parameter in student.parameters() if parameter.requires_grad)
+        elif not self._still:
+            return
+        for parameter in self._still:
+            parameter.requires_grad_(not is_still)
+        for backbone in (student, self.backbone):
+            backbone.train(not is_still)
 
     def average(self, wrap: Callable[[nn.Module], DistributedDataParallel]) -> None:
         """Run the student through ``wrap(student)``, which averages its gradients over the processes."""

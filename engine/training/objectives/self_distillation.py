@@ -143,7 +143,7 @@ class SelfDistillation(Objective):
         seen = [self.teacher(part.views_VBCYX[:GLOBALS], None, self._masked(part)) for part in parts]
         logits_NK = torch.cat([view.float() for of_part in seen for view in of_part.logits_VBK])
         self._remember("centre_1K", logits_NK)
-        answers_NK = self._answered(logits_NK, self.centre_1K, at)
+        answers_NK = sharpened(logits_NK, self.centre_1K, at.teacher_temperature, self.settings)
         answers = iter(answers_NK.split([len(view) for of_part in seen for view in of_part.logits_VBK]))
         patches = self._patch_answers(seen, at)
         return [
@@ -164,19 +164,8 @@ class SelfDistillation(Objective):
         of_parts = [cast("Tensor", one.patches_MK).float() for one in seen]
         logits_MK = torch.cat(of_parts)
         self._remember("patch_centre_1K", logits_MK)
-        return self._answered(logits_MK, self.patch_centre_1K, at).split([len(one) for one in of_parts])
-
-    def _answered(self, logits_NK: Tensor, centre_1K: Tensor, at: Moment) -> Tensor:
-        temperature = at.teacher_temperature
-        match self.settings.centring:
-            case "ema":
-                return teacher_answer(logits_NK, centre_1K, temperature)
-            case "sinkhorn":
-                return sinkhorn_knopp(logits_NK, temperature, self.settings.sinkhorn_iterations)
-            case "batch_softmax":
-                return batch_softmax(logits_NK, temperature)
-            case "none":
-                return teacher_answer(logits_NK, torch.zeros_like(centre_1K), temperature)
+        answers_MK = sharpened(logits_MK, self.patch_centre_1K, at.teacher_temperature, self.settings)
+        return answers_MK.split([len(one) for one in of_parts])
 
     def _masked(self, part: Part) -> Tensor | None:
         return part.masked_M if self.has_patches else None
@@ -232,7 +221,7 @@ class SelfDistillation(Objective):
 
     def before_step(self, at: Moment) -> None:
         """Keep the prototypes where they are in the first epochs, and a teacher of a step ago what the student is."""
-        if at.epoch < self.plan.optimiser.freeze_last_layer and self.plan.run.objective == "dino":
+        if at.epoch_of_phase < self.plan.optimiser.freeze_last_layer and self.plan.run.objective == "dino":
             for head in (self.student.head, self.student.patch_head):
                 if head is not None:
                     for parameter in cast("ProjectionHead", head).last_layer.parameters():
@@ -253,19 +242,36 @@ class SelfDistillation(Objective):
         assert self._sums, "after_step follows answers"
         keep = self.settings.centre_momentum
         for name, (sum_1K, n_rows) in self._sums.items():
-            mean_1K = _mean_over_processes(sum_1K, n_rows)
+            mean_1K = mean_over_processes(sum_1K, n_rows)
             cast("Tensor", getattr(self, name)).mul_(keep).add_(mean_1K, alpha=1 - keep)
         self._sums = {}
 
     @torch.no_grad()
     def _follow(self, keep: float) -> None:
-        """Make the teacher a mean of itself, weighted by ``keep``, and the student; 0 copies the student."""
+        """Make the teacher a mean of itself, weighted by ``keep``, and the student; 0 copies the student.
+
+        What does not learn stays what it is, to the bit: a mean of equals would round.
+        """
         teacher = dict(self.teacher.named_parameters())
         student = dict(self.student.named_parameters())
-        theirs = [parameter.data for parameter in teacher.values()]
-        ours = [student[name].data for name in teacher]
+        moving = [name for name in teacher if keep == 0.0 or student[name].requires_grad]
+        theirs = [teacher[name].data for name in moving]
+        ours = [student[name].data for name in moving]
         torch._foreach_mul_(theirs, keep)
         torch._foreach_add_(theirs, ours, alpha=1 - keep)
+
+
+def sharpened(logits_NK: Tensor, centre_1K: Tensor, temperature: float, settings: DinoSettings) -> Tensor:
+    """Return a teacher's probabilities, kept from one prototype for everything as the settings say, (N, K)."""
+    match settings.centring:
+        case "ema":
+            return teacher_answer(logits_NK, centre_1K, temperature)
+        case "sinkhorn":
+            return sinkhorn_knopp(logits_NK, temperature, settings.sinkhorn_iterations)
+        case "batch_softmax":
+            return batch_softmax(logits_NK, temperature)
+        case "none":
+            return teacher_answer(logits_NK, torch.zeros_like(centre_1K), temperature)
 
 
 def spread_of(cls_BD: Tensor) -> dict[str, Tensor]:
@@ -280,7 +286,8 @@ def spread_of(cls_BD: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _mean_over_processes(sum_1K: Tensor, n_rows: int) -> Tensor:
+def mean_over_processes(sum_1K: Tensor, n_rows: int) -> Tensor:
+    """Return the mean of rows that lie with all processes, from each one's sum and number, (1, K)."""
     if not dist.is_initialized():
         return sum_1K / n_rows
     rows = sum_1K.new_tensor([float(n_rows)])
@@ -299,17 +306,18 @@ def network(plan: Plan, *, drop_path: float, is_student: bool) -> Network:
     dino = plan.dino
     norm_last_layer = dino.norm_last_layer if is_student else True
     has_predictor = dino.predictor and is_student
-    head = _head(plan, dino.prototypes, dino.bottleneck, norm_last_layer, has_predictor=has_predictor)
+    head = projection_head(plan, dino.prototypes, dino.bottleneck, norm_last_layer, has_predictor=has_predictor)
     has_own = "ibot" in plan.heeded and plan.ibot.separate_heads and plan.ibot.ibot_weight > 0
     patch_head = None
     if has_own:
-        patch_head = _head(plan, plan.ibot.ibot_prototypes, plan.ibot.ibot_bottleneck, norm_last_layer)
+        patch_head = projection_head(plan, plan.ibot.ibot_prototypes, plan.ibot.ibot_bottleneck, norm_last_layer)
     return Network(backbone, head, patch_head)
 
 
-def _head(
+def projection_head(
     plan: Plan, prototypes: int, bottleneck: int, norm_last_layer: bool, *, has_predictor: bool = False
 ) -> ProjectionHead:
+    """Return a new head of a plan's width and depth."""
     dino: DinoSettings = plan.dino
     head = ProjectionHead(
         feature_width(plan.shape),

@@ -90,6 +90,11 @@ class Supervised(Objective):
         """The one that learns."""
         return self.student.backbone
 
+    @property
+    def classifier(self) -> nn.Linear:
+        """The one that learns with the backbone."""
+        return self.student.head
+
     def answers(self, parts: Sequence[Part], at: Moment) -> list[Exercise]:
         """Draw what is done to each part's pictures: the mix of the step is one for all parts and processes."""
         settings, seed = self.plan.supervised, self.plan.run.seed

@@ -96,7 +96,7 @@ class Swav(Objective):
 
     def before_step(self, at: Moment) -> None:
         """Keep the prototypes where they are in the first epochs (SwAV §C, main_swav.py freeze_prototypes_niters)."""
-        if at.epoch < self.plan.optimiser.freeze_last_layer:
+        if at.epoch_of_phase < self.plan.optimiser.freeze_last_layer:
             for parameter in self.head.last_layer.parameters():
                 parameter.grad = None
 

@@ -1,0 +1,247 @@
+"""A frozen teacher: any backbone, with the heads of its own run where there are such, and how it is kept with a run.
+
+    teacher/backbone.safetensors     a backbone of ours …
+    teacher/config.json              … or one of timm, with model.safetensors beside it
+    teacher/heads.safetensors        head and centre, of the run that it comes from
+
+The copy makes a run complete: it goes on where the teacher's own folder or the cache is gone.
+
+Letters after a name are its axes:
+    B pictures · C Y X channels and pixels · K prototypes · D width
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, ObjectiveName
+from engine.errors import BadWeights
+from engine.models.backbones import feature_width, patch_of
+from engine.models.foreign import Foreign, is_foreign, load_foreign, write_foreign
+from engine.models.heads import ProjectionHead
+from engine.models.layouts import Colour
+from engine.models.tensor_files import read_contents, write_tensors
+from engine.models.vit import Features
+from engine.models.weights import Backbone, load_backbone, write_backbone
+from engine.recipes import Plan
+from engine.settings import DinoSettings, TeacherFacts
+from engine.store import write_atomically
+from engine.training.checkpoint import newest
+
+WITH_HEADS: dict[ObjectiveName, str] = {
+    "dino": "objective.teacher.head.",
+    "dinov2": "objective.teacher.head.",
+    "ibot": "objective.teacher.head.",
+    "distillation": "objective.kept.head.",
+}
+"""Objectives whose runs leave a teacher with prototypes, and how the tensors of its head are called."""
+CENTRE = "objective.centre_1K"
+FOLDER, BACKBONE, HEADS = "teacher", "backbone.safetensors", "heads.safetensors"
+HEAD = "head."
+DESCRIPTION = "dinoviz-heads"
+"""Key of the metadata under which the settings of the head stand, as JSON."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """What a teacher of a run with prototypes answers by: its head, where the centre was, and its settings."""
+
+    head: ProjectionHead
+    centre_1K: Tensor
+    settings: DinoSettings
+
+
+class Teacher(nn.Module):
+    """A frozen backbone that takes pictures as the student does: normalised by ImageNet's colours, of any side.
+
+    ``multiple`` divides the sides, px, of the pictures it takes; ``fixed_side`` is the only one, None where it takes
+    any. ``patch_width`` is the width of its patches' features, ``width`` that of its vector of a picture.
+    """
+
+    to_own: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        width: int,
+        patch_width: int,
+        multiple: int,
+        fixed_side: int | None,
+        mean: Colour,
+        std: Colour,
+        heads: Heads | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = heads.head if heads else None
+        self.heads = heads
+        self.width, self.patch_width = width, patch_width
+        self.multiple, self.fixed_side = multiple, fixed_side
+        # (x * std' + mean' - mean) / std, as one product and one sum.
+        ours, theirs = (torch.tensor([m, s]).view(2, 3, 1, 1) for m, s in _pairs(mean, std))
+        self.register_buffer("to_own", ours[1] / theirs[1], persistent=False)
+        self.register_buffer("shift", (ours[0] - theirs[0]) / theirs[1], persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(mode=False)
+
+    @torch.no_grad()
+    def forward(self, pictures_BCYX: Tensor, side: int) -> Features:
+        """Return the features of pictures, shown at ``side`` px, a multiple of ``multiple``.
+
+        Args:
+            pictures_BCYX: square, normalised by ImageNet's colours.
+            side: of the pictures as the teacher sees them.
+        """
+        if pictures_BCYX.shape[-1] != side:
+            pictures_BCYX = F.interpolate(
+                pictures_BCYX, size=(side, side), mode="bicubic", antialias=True, align_corners=False
+            )
+        features: Features = self.backbone(pictures_BCYX * self.to_own + self.shift)
+        return features
+
+    def facts(self) -> TeacherFacts:
+        """Return what a plan must know of it."""
+        settings = self.heads.settings if self.heads else None
+        return TeacherFacts(
+            width=self.width,
+            multiple=self.multiple,
+            fixed_side=self.fixed_side or 0,
+            prototypes=settings.prototypes if settings else 0,
+            temperature=settings.teacher_temperature if settings else 0.0,
+            centring=settings.centring if settings else "none",
+        )
+
+
+def _pairs(mean: Colour, std: Colour) -> Iterator[tuple[Colour, Colour]]:
+    yield IMAGENET_MEAN, IMAGENET_STD
+    yield mean, std
+
+
+def load_teacher(name: str) -> Teacher:
+    """Return the teacher of a name: a run, with its heads where it has such, else any backbone there is.
+
+    Raises:
+        BadInput, BadRecipe, BadWeights, UnsafeFile: as ``load_backbone`` and ``load_foreign``.
+    """
+    if is_foreign(name):
+        return _of_foreign(load_foreign(name))
+    weights, heads = _of_run(name)
+    return _of_backbone(load_backbone(weights), heads)
+
+
+def keep_teacher(run: Path, name: str) -> None:
+    """Write a copy of the teacher of a name into a run's folder.
+
+    Raises:
+        BadInput, BadRecipe, BadWeights, UnsafeFile: as ``load_teacher``.
+        DiskFull: there is no room.
+    """
+    folder = run / FOLDER
+    folder.mkdir()
+    if is_foreign(name):
+        write_foreign(folder, load_foreign(name))
+        return
+    weights, heads = _of_run(name)
+    found = load_backbone(weights)
+    about = {"source": name, "sha256": found.sha256}
+    path = folder / BACKBONE
+    write_backbone(path, found.model, found.shape, about=about, mean=found.mean, std=found.std)
+    if heads is not None:
+        tensors = {HEAD + n: tensor for n, tensor in heads.head.state_dict().items()} | {"centre": heads.centre_1K}
+        metadata = {"format": "pt", DESCRIPTION: heads.settings.model_dump_json()}
+        write_atomically(folder / HEADS, lambda file: write_tensors(file, tensors, metadata))
+
+
+def kept_teacher(run: Path) -> Teacher:
+    """Return the teacher that a run's folder holds."""
+    folder = run / FOLDER
+    if not (folder / BACKBONE).is_file():
+        return _of_foreign(load_foreign(f"timm:{folder}"))
+    found = load_backbone(str(folder / BACKBONE))
+    heads = None
+    if (folder / HEADS).is_file():
+        file = read_contents(folder / HEADS)
+        settings = DinoSettings.model_validate_json(file.metadata[DESCRIPTION])
+        tensors = file.read(file.slots)
+        heads = Heads(_head(tensors, HEAD, settings, feature_width(found.shape)), tensors["centre"], settings)
+    return _of_backbone(found, heads)
+
+
+def _of_run(name: str) -> tuple[str, Heads | None]:
+    """Return where the weights of a teacher are, and its heads: of a run's checkpoint, if that has such.
+
+    Backbone and heads are of one moment.
+    """
+    checkpoint = newest(Path(name) / "checkpoints")
+    if checkpoint is None:
+        return name, None
+    try:
+        plan = Plan.model_validate(json.loads((Path(name) / "plan.json").read_bytes())["plan"])
+    except (OSError, ValueError, KeyError):
+        return name, None
+    prefix = WITH_HEADS.get(plan.run.objective)
+    if prefix is None:
+        return name, None
+    tensors = checkpoint.tensors()
+    head = _head(tensors, prefix, plan.dino, feature_width(plan.shape))
+    return str(checkpoint.folder / "model.safetensors"), Heads(head, tensors[CENTRE], plan.dino)
+
+
+def _head(tensors: Mapping[str, Tensor], prefix: str, settings: DinoSettings, width: int) -> ProjectionHead:
+    """Return a teacher's head; predictors have only students.
+
+    Raises:
+        BadWeights: the tensors are not those of the head that the settings describe.
+    """
+    head = ProjectionHead(
+        width,
+        settings.prototypes,
+        layers=settings.head_layers,
+        hidden=settings.head_width,
+        bottleneck=settings.bottleneck,
+        norm=settings.head_norm,
+    )
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    try:
+        head.load_state_dict(own)
+    except RuntimeError as problem:
+        raise BadWeights("The head of the teacher's run is damaged.", str(problem).splitlines()[-1]) from problem
+    return head
+
+
+def _of_foreign(found: Foreign) -> Teacher:
+    return Teacher(
+        found.model,
+        width=found.width,
+        patch_width=found.patch_width,
+        multiple=found.multiple,
+        fixed_side=found.fixed_side,
+        mean=found.mean,
+        std=found.std,
+    )
+
+
+def _of_backbone(found: Backbone, heads: Heads | None) -> Teacher:
+    width = feature_width(found.shape)
+    return Teacher(
+        found.model,
+        width=width,
+        patch_width=width,
+        multiple=patch_of(found.shape),
+        fixed_side=None,
+        mean=found.mean,
+        std=found.std,
+        heads=heads,
+    )
