@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.catalogue import BUNDLED, WEIGHTS, ResNetShape, Shape, VitShape
 from engine.recipes import Plan
-from engine.settings import Device, Facts
+from engine.settings import Device, Facts, TeacherFacts
 
 BUNDLED_FILE = Path(__file__).parents[1] / "resources" / "backbone.safetensors"
 DESCRIPTION = "dinoviz"
@@ -52,6 +52,8 @@ def facts_of(
     *,
     start: Shape | None = None,
     processes: int = 1,
+    classes: tuple[str, ...] = (),
+    teacher: TeacherFacts | None = None,
 ) -> Facts:
     """Return the facts of a run on a machine.
 
@@ -61,6 +63,8 @@ def facts_of(
         project: folder on whose disk the run will lie; need not exist.
         start: shape of the weights it starts from; None where it starts from noise.
         processes: how many train together.
+        classes: to learn, where labels are learnt.
+        teacher: what is learnt from, where it is frozen.
     """
     n_pictures = len(shorter_sides)
     return Facts(
@@ -73,6 +77,8 @@ def facts_of(
         processes=processes,
         disk_free_bytes=free_bytes(project),
         start=start,
+        classes=classes,
+        teacher=teacher,
     )
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 from engine import distributed
 from engine.commands import Outcome, new_parser
 from engine.commands.runs import (
+    FREE,
     add_fields,
     asked_in,
+    differences,
     follow,
     is_part,
     lead,
     new_run,
     of_run,
+    on_these_processes,
     plan_for,
     plan_in_words,
     read_run,
@@ -28,9 +31,6 @@ from engine.protocol import Made, Noticed, Tell
 from engine.recipes import Plan, Recipe
 from engine.training.checkpoint import newest
 from engine.training.pictures import PictureList, fingerprint
-
-# What may change without changing a single weight of the run.
-FREE = {"workers", "checkpoint_seconds", "measure_epochs", "probes", "tensorboard"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
             tell(Noticed(level="info", text=f"New run {folder}\n{plan_in_words(plan, recipe.asked)}"))
         else:
             _refuse_changes(folder, recipe, pictures)
-            plan = _with_free(plan, recipe)
+            plan = on_these_processes(_with_free(plan, recipe))
         start = newest(folder / "checkpoints")
         if start is None:
             tell(Noticed(level="info", text="There is no checkpoint yet: starting from the beginning."))
@@ -79,15 +79,12 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
 
 def _refuse_changes(folder: Path, recipe: Recipe, pictures: Sequence[Picture]) -> None:
     plan, data, _ = read_run(folder)
-    differences = _differences(plan, recipe)
+    found = differences(plan, recipe)
     if fingerprint(pictures) != data:
-        differences.append(f"pictures: {PictureList(folder).difference(pictures) or 'other contents'}")
-    processes = distributed.world()[1]
-    if processes != plan.processes:
-        differences.append(f"processes were {plan.processes}, now {processes}")
-    if differences:
+        found.append(f"pictures: {PictureList(folder).difference(pictures) or 'other contents'}")
+    if found:
         raise BadRecipe(
-            "The run cannot go on as it was: " + "; ".join(differences) + ".",
+            "The run cannot go on as it was: " + "; ".join(found) + ".",
             "Undo the change, or start a new run from the checkpoint with --fork.",
         )
 
@@ -112,15 +109,6 @@ def _fork(
     new = new_run(project, plan, pictures, is_part=is_part(folder))
     shutil.copytree(start.folder, new / "checkpoints" / start.folder.name)
     return new, plan
-
-
-def _differences(plan: Plan, recipe: Recipe) -> list[str]:
-    values = plan.values()
-    return [
-        f"{name} was {values[name]}, now {value}"
-        for name, value in recipe.asked.items()
-        if name not in FREE and value != values[name]
-    ]
 
 
 def _with_free(plan: Plan, recipe: Recipe) -> Plan:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from engine import distributed
 from engine.catalogue import Shape
 from engine.commands import Outcome, StopSignal
 from engine.commands.listing import named_in_words
-from engine.errors import EXIT_PARTIAL, BadInput
+from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
 from engine.estimates import Estimate
 from engine.facts import TRAIN, Machine, facts_of, to_train_on
 from engine.models.weights import load_backbone, write_backbone
@@ -20,12 +21,13 @@ from engine.project import Picture, Project, pictures_folder_of
 from engine.protocol import Noticed, Tell
 from engine.quantities import size_in_words, time_in_words
 from engine.recipes import Plan, Recipe, settle
-from engine.settings import FIELDS, SECTIONS, Value, choices_of, range_of, source_of, unit_of
+from engine.settings import FIELDS, SECTIONS, TeacherFacts, Value, choices_of, range_of, source_of, unit_of
 from engine.store import sole_writer, write_atomically
 from engine.training.checkpoint import Checkpoint, newest
-from engine.training.classes import Lesson, keep_lesson, to_measure_with
+from engine.training.classes import Lesson, keep_lesson, lesson, to_measure_with
 from engine.training.classification import figures_in_words
 from engine.training.gauge import make_gauge
+from engine.training.named_teachers import keep_teacher, load_teacher
 from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
 from engine.training.train import Result, train
 
@@ -117,10 +119,56 @@ def of_run(run: Path, readable: Sequence[Picture]) -> list[Picture]:
     return [picture for picture in readable if picture.path in chosen]
 
 
-def plan_for(recipe: Recipe, pictures: Sequence[Picture], machine: Machine, project: Path, shape: Shape | None) -> Plan:
-    """Settle a recipe for some pictures on this machine; ``shape`` is that of the weights it starts from."""
-    sides = [min(picture.rows or 1, picture.cols or 1) for picture in pictures]
-    return settle(recipe, facts_of(sides, machine, project, start=shape, processes=distributed.world()[1]))
+def labels_to_learn(project: Project, recipe: Recipe, pictures: Sequence[Picture], tell: Tell) -> Lesson | None:
+    """Choose the labelled pictures to learn from and those held out, and say so; None where no labels are learnt.
+
+    Raises:
+        BadInput: there are too few classes or pictures.
+    """
+    if recipe.asked.get("objective") != "supervised":
+        return None
+    labels = project.labels()
+    labelled = [replace(picture, label=labels.get(picture.id)) for picture in pictures]
+    chosen = lesson(labelled, int(recipe.asked.get("seed", 0)))
+    for line in chosen.in_words():
+        tell(Noticed(level="info", text=line))
+    return chosen
+
+
+def plan_for(
+    recipe: Recipe,
+    pictures: Sequence[Picture],
+    machine: Machine,
+    project: Path,
+    shape: Shape | None,
+    *,
+    classes: tuple[str, ...] = (),
+    teacher: TeacherFacts | None = None,
+) -> Plan:
+    """Settle a recipe for some pictures on this machine.
+
+    Args:
+        recipe: what was asked.
+        pictures: to learn from.
+        machine: to learn on.
+        project: folder on whose disk the run will lie.
+        shape: of the weights it starts from.
+        classes: to learn, where labels are learnt.
+        teacher: what is learnt from, where it is frozen; found by its name where it is not given.
+    """
+    name = str(recipe.asked.get("teacher", ""))
+    if recipe.asked.get("objective") == "distillation" and name and teacher is None:
+        teacher = load_teacher(name).facts()
+    facts = facts_of(
+        [min(picture.rows or 1, picture.cols or 1) for picture in pictures],
+        machine,
+        project,
+        start=shape,
+        processes=distributed.world()[1],
+        classes=classes,
+        teacher=teacher,
+    )
+    return settle(recipe, facts)
 
 
 def new_run(
@@ -134,6 +182,8 @@ def new_run(
     PictureList.write(folder, pictures, plan.classes)
     if chosen is not None:
         keep_lesson(folder, chosen)
+    if plan.run.objective == "distillation":
+        keep_teacher(folder, plan.distillation.teacher)
     if plan.model.init:
         start = load_backbone(plan.model.init)
         write_backbone(folder / "init.safetensors", start.model, start.shape, about={"source": start.source})
@@ -142,9 +192,24 @@ def new_run(
         "pictures": fingerprint(pictures),
         "folder": project.kept_pictures_folder,
         "is_part": is_part,
+        "job": distributed.job(),
     }
     write_atomically(folder / "plan.json", lambda file: file.write(json.dumps(content, indent=1).encode()))
     return folder
+
+
+# What may change without changing a single weight of the run.
+FREE = {"workers", "checkpoint_seconds", "measure_epochs", "probes", "tensorboard"}
+
+
+def differences(plan: Plan, recipe: Recipe) -> list[str]:
+    """Return in words what is asked for that would change what a plan learns."""
+    values = plan.values()
+    return [
+        f"{name} was {values.get(name, 'not looked at')}, now {value}"
+        for name, value in recipe.asked.items()
+        if name not in FREE and value != values.get(name)
+    ]
 
 
 def read_run(folder: Path) -> tuple[Plan, str, Path]:
@@ -161,6 +226,29 @@ def read_run(folder: Path) -> tuple[Plan, str, Path]:
         raise BadInput(
             f"'{folder}' is no run that can be read.", "Name a folder such as photos.dinoviz/runs/0001."
         ) from problem
+
+
+def on_these_processes(plan: Plan) -> Plan:
+    """Return a plan for as many processes as there are now.
+
+    The batch is cut into the same parts where they can be dealt out evenly: then the same is learnt, but for the order
+    of sums. Else the parts become smaller, which batch norm and KoLeo see.
+
+    Raises:
+        BadRecipe: the batch cannot be dealt out evenly.
+    """
+    processes, batch = distributed.world()[1], plan.run.batch
+    if processes == plan.processes:
+        return plan
+    if batch % processes:
+        raise BadRecipe(
+            f"A batch of {batch} pictures does not split into {processes} processes.",
+            f"Go on with a number of processes that divides {batch}; it was {plan.processes}.",
+        )
+    parts, each = plan.processes * plan.run.accumulation, batch // processes
+    accumulation = next(n for n in range(1, each + 1) if each % n == 0 and each // n <= batch // parts)
+    changed = plan.run.model_copy(update={"accumulation": accumulation})
+    return plan.model_copy(update={"processes": processes, "run": changed})
 
 
 def lead(project: Project, folder: Path, plan: Plan, tell: Tell, start: Checkpoint | None = None) -> Outcome:
@@ -212,6 +300,7 @@ def follow(run: str) -> Outcome:
     folder = Path(run)
     start = newest(folder / "checkpoints")
     plan, _, root = read_run(folder)
+    plan = on_these_processes(plan)
     pixels = Pixels(PictureList(folder), root)
     if plan.run.prepare:
         pixels = Pixels(pixels.pictures, root, Copies(Path(distributed.agreed())))

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Run what is not done yet; exit 4 when pictures were left out, 1 when a run failed, 0 when one collapsed."""
     if (arguments.list is None) == (arguments.table is None):
         raise BadRecipe(
-            "Name a list of recipes or say --table, not both.", "engine sweep recipes.toml --folder photos/"
+            "Name a list of recipes or say --table: one of them.", "engine sweep --table 7 --folder photos/"
         )
     path = arguments.list or built_in(arguments.table)
     sweep, flags, seeds = read_list(path), asked_in(arguments), _seeds(arguments.seeds)

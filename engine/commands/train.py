@@ -1,21 +1,26 @@
 """``engine train``: from a folder of pictures to a trained backbone."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from engine import distributed
 from engine.commands import Outcome, new_parser
+from engine.commands.restarts import is_finished, run_of_job
 from engine.commands.runs import (
     add_fields,
     asked_in,
     estimate_in_words,
     follow,
+    labels_to_learn,
     lead,
     named_in,
     new_run,
+    on_these_processes,
     plan_for,
     plan_in_words,
+    read_run,
     to_learn_from,
 )
 from engine.commands.scanning import open_project, scan_into
@@ -23,11 +28,13 @@ from engine.estimates import estimate
 from engine.machine import find_device
 from engine.models.weights import load_backbone
 from engine.presets import PRESETS
+from engine.project import Project
 from engine.protocol import Made, Noticed, Tell
 from engine.recipes import Recipe
 from engine.run_files import newest_speed
 from engine.settings import AUTO
 from engine.sources import source
+from engine.training.checkpoint import newest
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
             "engine train photos/ --model vit-tiny/16 --epochs 100 --device cpu",
             "engine train photos/ --config run.toml --dry-run",
             "engine train photos/ --only shoes.txt",
+            "engine train photos/ --objective supervised --init bundled",
+            "engine train photos/ --objective distillation --teacher dino_vits8 --model vit-tiny/8",
             "torchrun --nproc-per-node 2 -m engine train photos/ --batch 128",
         ],
     )
@@ -78,11 +87,16 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     if rank > 0:
         return follow(distributed.agreed())
     with distributed.deciding() as decide, open_project(arguments.folder, arguments.project, tell) as project:
+        if begun := None if arguments.dry_run else run_of_job(project, recipe):
+            return _go_on(project, begun, decide, tell)
         readable = scan_into(project, tell).readable
-        pictures = named_in(arguments.only, readable) if arguments.only else to_learn_from(readable)
+        named = named_in(arguments.only, readable) if arguments.only else None
+        chosen = labels_to_learn(project, recipe, readable if named is None else named, tell)
+        pictures = chosen.learnt if chosen else named or to_learn_from(readable)
         init = str(recipe.asked.get("init", ""))
         shape = load_backbone(init).shape if init else None
-        plan = plan_for(recipe, pictures, machine, project.folder, shape)
+        classes = chosen.classes if chosen else ()
+        plan = plan_for(recipe, pictures, machine, project.folder, shape, classes=classes)
         if arguments.dry_run:
             took = estimate(plan, cores=machine.cores, earlier=newest_speed(project.folder / "runs", plan))
             return Outcome(
@@ -90,7 +104,20 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
                 f"{plan_in_words(plan, recipe.asked)}\n{estimate_in_words(took)}",
             )
         tell(Noticed(level="info", text=plan_in_words(plan, recipe.asked)))
-        folder = new_run(project, plan, pictures, is_part=arguments.only is not None)
+        is_part = arguments.only is not None or chosen is not None
+        folder = new_run(project, plan, pictures, is_part=is_part, chosen=chosen)
         tell(Made(what="run", path=str(folder)))
         decide(str(folder))
         return lead(project, folder, plan, tell)
+
+
+def _go_on(project: Project, folder: Path, decide: Callable[[str], None], tell: Tell) -> Outcome:
+    """Train on with the run that the same job began before its processes were started again."""
+    plan = on_these_processes(read_run(folder)[0])
+    if is_finished(folder, plan):
+        return Outcome({"run": str(folder), "step": plan.steps}, f"{folder} is finished: {plan.steps:,} steps.")
+    start = newest(folder / "checkpoints")
+    where = f"step {start.step:,}" if start else "the beginning"
+    tell(Noticed(level="info", text=f"Goes on with {folder} from {where}."))
+    decide(str(folder))
+    return lead(project, folder, plan, tell, start)

@@ -56,7 +56,7 @@ class Child:
     def stop(self) -> None:
         """Ask it to end and keep its work."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended by itself
+        with contextlib.suppress(OSError, ValueError):  # it has ended by itself
             self._process.stdin.write(encode(Stop()).encode() + b"\n")
             self._process.stdin.flush()
 
@@ -66,6 +66,7 @@ class Child:
         self._process.wait()
 
     def _listen(self) -> None:
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
@@ -74,7 +75,11 @@ class Child:
                 continue
             if message is not None:
                 self._inbox.put((self, message))
-        self._inbox.put((self, Ended(self._process.wait())))
+        code = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # what it was never told is of no use any more
+                pipe.close()
+        self._inbox.put((self, Ended(code)))
 
 
 def flags_of(asked: Mapping[str, str | int | float | bool]) -> list[str]:

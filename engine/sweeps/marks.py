@@ -9,8 +9,8 @@ from engine.settings import Value
 
 YES, NO = "✓", "✗"
 NOTHING = "-"
-LOSSES = {"byol": "MSE", "moco": "INCE", "swav": "CE", "supervised": "CE"}
-"""Loss of the objectives that have one alone: mean squared error, InfoNCE, cross-entropy."""
+LOSSES: dict[str, str] = {"byol": "MSE", "moco": "INCE", "swav": "CE", "supervised": "CE"}
+"""Loss of the objectives that have one alone: mean squared error, InfoNCE, cross-entropy. Their heads have batch norm."""
 CENTRINGS = {"ema": "centring", "sinkhorn": "Sinkhorn-Knopp", "batch_softmax": "softmax (batch)", "none": NOTHING}
 TEACHERS = {
     "average": "momentum",
@@ -56,7 +56,7 @@ MARKS: dict[str, Callable[[Mapping[str, Value]], str]] = {
     "Loss": _loss,
     "Pred.": lambda values: _yes(values["objective"] == "byol" or (_is_of_dino(values) and bool(values["predictor"]))),
     "Center.": lambda values: _yes(_operation(values) == CENTRINGS["ema"]),
-    "BN": lambda values: _yes(values["head_norm"] == "batch"),
+    "BN": lambda values: _yes(not _is_of_dino(values) or values["head_norm"] == "batch"),
     "Operation": _operation,
     "Teacher": _teacher,
     "Network": lambda values: str(values["model"]),

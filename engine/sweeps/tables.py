@@ -134,9 +134,7 @@ def header_of(sweep: SweepList) -> list[str]:
 def cells_of(sweep: SweepList, line: Line) -> list[str]:
     """Return the cells of one line, as many as there are headings."""
     first = line.results[0]
-    published = [
-        f"{value:g}" if (value := line.row.paper.get(key)) is not None else NOTHING for key in ("knn", "linear")
-    ]
+    published = [str(line.row.paper.get(figure, NOTHING)) for figure in PUBLISHED]
     paper = [" / ".join(published)] if any(row.paper for row in sweep.rows) else []
     entropy = NOTHING if first.ln_k is None else f"{line.written('teacher_entropy')} / {first.ln_k:.2f}"
     return [

@@ -12,49 +12,52 @@ Letters after a name are its axes:
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, ObjectiveName
+from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from engine.errors import BadWeights
 from engine.models.backbones import feature_width, patch_of
-from engine.models.foreign import Foreign, is_foreign, load_foreign, write_foreign
+from engine.models.foreign import Foreign, load_foreign, write_foreign
 from engine.models.heads import ProjectionHead
 from engine.models.layouts import Colour
 from engine.models.tensor_files import read_contents, write_tensors
 from engine.models.vit import Features
 from engine.models.weights import Backbone, load_backbone, write_backbone
-from engine.recipes import Plan
-from engine.settings import DinoSettings, TeacherFacts
+from engine.settings import TeacherFacts
 from engine.store import write_atomically
-from engine.training.checkpoint import newest
 
-WITH_HEADS: dict[ObjectiveName, str] = {
-    "dino": "objective.teacher.head.",
-    "dinov2": "objective.teacher.head.",
-    "ibot": "objective.teacher.head.",
-    "distillation": "objective.kept.head.",
-}
-"""Objectives whose runs leave a teacher with prototypes, and how the tensors of its head are called."""
-CENTRE = "objective.centre_1K"
 FOLDER, BACKBONE, HEADS = "teacher", "backbone.safetensors", "heads.safetensors"
-HEAD = "head."
+HEAD, CENTRE = "head.", "centre"
 DESCRIPTION = "dinoviz-heads"
 """Key of the metadata under which the settings of the head stand, as JSON."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadAbout:
+    """What determines the tensors of a head, and how its answers are sharpened and kept apart."""
+
+    prototypes: int
+    layers: int
+    hidden: int
+    bottleneck: int
+    norm: Literal["none", "batch"]
+    temperature: float
+    centring: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """What a teacher of a run with prototypes answers by: its head, where the centre was, and its settings."""
+    """What a teacher of a run with prototypes answers by: its head, where the centre was, and how both were made."""
 
     head: ProjectionHead
     centre_1K: Tensor
-    settings: DinoSettings
+    about: HeadAbout
 
 
 class Teacher(nn.Module):
@@ -113,15 +116,11 @@ class Teacher(nn.Module):
 
     def facts(self) -> TeacherFacts:
         """Return what a plan must know of it."""
-        settings = self.heads.settings if self.heads else None
-        return TeacherFacts(
-            width=self.width,
-            multiple=self.multiple,
-            fixed_side=self.fixed_side or 0,
-            prototypes=settings.prototypes if settings else 0,
-            temperature=settings.teacher_temperature if settings else 0.0,
-            centring=settings.centring if settings else "none",
-        )
+        facts = TeacherFacts(width=self.width, multiple=self.multiple, fixed_side=self.fixed_side or 0)
+        if self.heads is None:
+            return facts
+        about = self.heads.about
+        return replace(facts, prototypes=about.prototypes, temperature=about.temperature, centring=about.centring)
 
 
 def _pairs(mean: Colour, std: Colour) -> Iterator[tuple[Colour, Colour]]:
@@ -129,38 +128,22 @@ def _pairs(mean: Colour, std: Colour) -> Iterator[tuple[Colour, Colour]]:
     yield mean, std
 
 
-def load_teacher(name: str) -> Teacher:
-    """Return the teacher of a name: a run, with its heads where it has such, else any backbone there is.
-
-    Raises:
-        BadInput, BadRecipe, BadWeights, UnsafeFile: as ``load_backbone`` and ``load_foreign``.
-    """
-    if is_foreign(name):
-        return _of_foreign(load_foreign(name))
-    weights, heads = _of_run(name)
-    return _of_backbone(load_backbone(weights), heads)
-
-
-def keep_teacher(run: Path, name: str) -> None:
-    """Write a copy of the teacher of a name into a run's folder.
-
-    Raises:
-        BadInput, BadRecipe, BadWeights, UnsafeFile: as ``load_teacher``.
-        DiskFull: there is no room.
-    """
+def keep_foreign(run: Path, found: Foreign) -> None:
+    """Write a copy of a teacher of timm into a run's folder."""
     folder = run / FOLDER
     folder.mkdir()
-    if is_foreign(name):
-        write_foreign(folder, load_foreign(name))
-        return
-    weights, heads = _of_run(name)
-    found = load_backbone(weights)
-    about = {"source": name, "sha256": found.sha256}
-    path = folder / BACKBONE
-    write_backbone(path, found.model, found.shape, about=about, mean=found.mean, std=found.std)
+    write_foreign(folder, found)
+
+
+def keep_backbone(run: Path, found: Backbone, heads: Heads | None) -> None:
+    """Write a copy of a teacher of ours, with its heads, into a run's folder."""
+    folder = run / FOLDER
+    folder.mkdir()
+    about = {"source": found.source, "sha256": found.sha256}
+    write_backbone(folder / BACKBONE, found.model, found.shape, about=about, mean=found.mean, std=found.std)
     if heads is not None:
-        tensors = {HEAD + n: tensor for n, tensor in heads.head.state_dict().items()} | {"centre": heads.centre_1K}
-        metadata = {"format": "pt", DESCRIPTION: heads.settings.model_dump_json()}
+        tensors = {HEAD + n: tensor for n, tensor in heads.head.state_dict().items()} | {CENTRE: heads.centre_1K}
+        metadata = {"format": "pt", DESCRIPTION: json.dumps(asdict(heads.about))}
         write_atomically(folder / HEADS, lambda file: write_tensors(file, tensors, metadata))
 
 
@@ -168,50 +151,30 @@ def kept_teacher(run: Path) -> Teacher:
     """Return the teacher that a run's folder holds."""
     folder = run / FOLDER
     if not (folder / BACKBONE).is_file():
-        return _of_foreign(load_foreign(f"timm:{folder}"))
+        return of_foreign(load_foreign(f"timm:{folder}"))
     found = load_backbone(str(folder / BACKBONE))
     heads = None
     if (folder / HEADS).is_file():
         file = read_contents(folder / HEADS)
-        settings = DinoSettings.model_validate_json(file.metadata[DESCRIPTION])
+        about = HeadAbout(**json.loads(file.metadata[DESCRIPTION]))
         tensors = file.read(file.slots)
-        heads = Heads(_head(tensors, HEAD, settings, feature_width(found.shape)), tensors["centre"], settings)
-    return _of_backbone(found, heads)
+        heads = Heads(head_of(tensors, HEAD, about, feature_width(found.shape)), tensors[CENTRE], about)
+    return of_backbone(found, heads)
 
 
-def _of_run(name: str) -> tuple[str, Heads | None]:
-    """Return where the weights of a teacher are, and its heads: of a run's checkpoint, if that has such.
-
-    Backbone and heads are of one moment.
-    """
-    checkpoint = newest(Path(name) / "checkpoints")
-    if checkpoint is None:
-        return name, None
-    try:
-        plan = Plan.model_validate(json.loads((Path(name) / "plan.json").read_bytes())["plan"])
-    except (OSError, ValueError, KeyError):
-        return name, None
-    prefix = WITH_HEADS.get(plan.run.objective)
-    if prefix is None:
-        return name, None
-    tensors = checkpoint.tensors()
-    head = _head(tensors, prefix, plan.dino, feature_width(plan.shape))
-    return str(checkpoint.folder / "model.safetensors"), Heads(head, tensors[CENTRE], plan.dino)
-
-
-def _head(tensors: Mapping[str, Tensor], prefix: str, settings: DinoSettings, width: int) -> ProjectionHead:
+def head_of(tensors: Mapping[str, Tensor], prefix: str, about: HeadAbout, width: int) -> ProjectionHead:
     """Return a teacher's head; predictors have only students.
 
     Raises:
-        BadWeights: the tensors are not those of the head that the settings describe.
+        BadWeights: the tensors are not those of the head they are said to be.
     """
     head = ProjectionHead(
         width,
-        settings.prototypes,
-        layers=settings.head_layers,
-        hidden=settings.head_width,
-        bottleneck=settings.bottleneck,
-        norm=settings.head_norm,
+        about.prototypes,
+        layers=about.layers,
+        hidden=about.hidden,
+        bottleneck=about.bottleneck,
+        norm=about.norm,
     )
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     try:
@@ -221,7 +184,8 @@ def _head(tensors: Mapping[str, Tensor], prefix: str, settings: DinoSettings, wi
     return head
 
 
-def _of_foreign(found: Foreign) -> Teacher:
+def of_foreign(found: Foreign) -> Teacher:
+    """Return a teacher that is a backbone of timm."""
     return Teacher(
         found.model,
         width=found.width,
@@ -233,7 +197,8 @@ def _of_foreign(found: Foreign) -> Teacher:
     )
 
 
-def _of_backbone(found: Backbone, heads: Heads | None) -> Teacher:
+def of_backbone(found: Backbone, heads: Heads | None) -> Teacher:
+    """Return a teacher that is a backbone of ours."""
     width = feature_width(found.shape)
     return Teacher(
         found.model,

@@ -214,7 +214,7 @@ def _prepare(
             tell(Noticed(level="info", text=f"CPU: {what}"))
     torch.manual_seed(plan.run.seed)
     objective = OBJECTIVES[plan.run.objective](plan)
-    objective.begin(folder, pixels, device)
+    objective.begin(folder, pixels, device, is_new=start is None)
     if plan.model.init and start is None:
         objective.start_from(read_backbone(folder / "init.safetensors").model)
     if plan.tuning.lora_rank:

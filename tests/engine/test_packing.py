@@ -43,6 +43,7 @@ GIANT = VitShape(
     has_mask_token=True,
 )
 """Everything a ViT-g with registers has, but its size."""
+CONVOLUTIONS = VitShape(width=32, depth=2, heads=2, patch=8, native_side=32, stem="conv", has_mask_token=True)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def assert_same_step(first, second):
 
 @pytest.mark.parametrize("precision", ["highest", "medium"])  # on a CPU the fused kernel and explicit products
 @pytest.mark.parametrize("drop_path", [0.0, 0.05, 0.4])
-@pytest.mark.parametrize("shape", [SHAPE, GIANT], ids=["small", "giant"])
+@pytest.mark.parametrize("shape", [SHAPE, GIANT, CONVOLUTIONS], ids=["small", "giant", "convolutions"])
 def test_packed_views_learn_as_views_apart(shape, drop_path, precision):
     options = {"drop_path": drop_path, "drop_path_is_uniform": True, "drop_path_by": "leaving_out"}
     apart, packed = (network(shape, packing=packing, **options) for packing in (False, True))
@@ -251,6 +252,16 @@ def test_packed_views_are_what_each_would_be_alone():
             assert (features.rows, features.cols) == (alone.rows, alone.cols)
             assert_close(features.cls_BD, alone.cls_BD)
             assert_close(features.patches_BPD, alone.patches_BPD)
+
+
+def test_views_apart_mask_paths_as_one_forward_pass_after_the_other():
+    vit = network(drop_path=0.4)
+    views = views_of(SHAPE)
+    torch.manual_seed(3)
+    together = vit.forward_views(views)
+    torch.manual_seed(3)
+    for features, view in zip(together, views, strict=True):
+        assert torch.equal(features.cls_BD, vit(view).cls_BD)
 
 
 @pytest.mark.parametrize("drop_path_by", ["masking", "leaving_out"])

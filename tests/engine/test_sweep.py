@@ -48,7 +48,10 @@ def written(path: Path, text: str) -> Path:
 
 
 def tiny_list(path: Path, runs: str, **changed: str) -> Path:
-    fields = {name.replace("-", "_"): value for name, value in (TINY | changed).items()}
+    fields = {
+        name.replace("-", "_"): value
+        for name, value in (TINY | {k.replace("_", "-"): v for k, v in changed.items()}).items()
+    }
     lines = [f"{name} = {value if value.replace('.', '').isdigit() else repr(value)}" for name, value in fields.items()]
     return written(path, "\n".join(lines) + "\n" + runs)
 
@@ -475,7 +478,7 @@ def test_a_sweep_trains_measures_and_writes_the_table_and_again_does_nothing(pho
 
 
 def test_ctrl_c_stops_the_training_with_a_checkpoint_and_the_same_command_goes_on(photos, tmp_path):
-    path = tiny_list(tmp_path / "tiny.toml", "[[run]]\nname = 'one'\n", epochs="60", probes="0")
+    path = tiny_list(tmp_path / "tiny.toml", "[[run]]\nname = 'one'\n", epochs="40", probes="0", checkpoint_seconds="9")
     argv = ["sweep", str(path), "--folder", str(photos), "--project", str(tmp_path / "p.dinoviz")]
     process = subprocess.Popen([*ENGINE, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     events = tmp_path / "p.dinoviz/runs/0001" / EVENTS
@@ -495,7 +498,7 @@ def test_ctrl_c_stops_the_training_with_a_checkpoint_and_the_same_command_goes_o
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ([], "one of them"),
+        ([], ": one of them"),
         (["--table", "7", "--seeds", "x"], "no list of whole numbers"),
         (["--table", "7", "--seed", "1"], "Seeds are those of the whole sweep"),
         (["--table", "7", "--name", "a/b"], "cannot be named"),

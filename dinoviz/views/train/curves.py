@@ -33,6 +33,8 @@ MOST_SMOOTHED_POINTS = 8192
 SCHEDULES = ("learning_rate", "weight_decay", "momentum", "teacher_temperature")
 EXACT = (*SCHEDULES, "knn", "neighbours_kept", "memory_bytes")
 """Not smoothed: known to the step, or measured seldom."""
+NOT_DRAWN = {"epoch", "centre_norm"}
+"""Measured, but said by the axis or of no use to look at."""
 SLIDER_PX = 120
 
 
@@ -61,7 +63,22 @@ def panels() -> tuple[Panel, ...]:
                 "How badly the student guesses what the teacher answers. It falls and rises as the teacher moves; at "
                 "ln K nothing is learnt, as all answers are uniform."
             ),
-            marks=lambda ln_k: (Mark(value=ln_k, text=tr("ln K: nothing learnt"), is_bad=True),),
+            marks=lambda ln_k: (Mark(value=ln_k, text=tr("ln K: nothing learnt"), is_bad=True),) if ln_k else (),
+        ),
+        Panel(
+            name="dino",
+            title=tr("Term: whole pictures (DINO)"),
+            tip=tr("The part of the loss that compares the answers for whole crops, [CLS] with [CLS]."),
+        ),
+        Panel(
+            name="ibot",
+            title=tr("Term: hidden patches (iBOT)"),
+            tip=tr("The part of the loss for guessing the teacher's answer to patches that the student does not see."),
+        ),
+        Panel(
+            name="koleo",
+            title=tr("Term: spread (KoLeo)"),
+            tip=tr("The part of the loss that pushes pictures apart; it may be below 0."),
         ),
         Panel(
             name="knn",
@@ -92,6 +109,12 @@ def panels() -> tuple[Panel, ...]:
                 Mark(value=ln_k, text=tr("ln K: uniform"), is_bad=True),
                 Mark(value=0.0, text=tr("0: one prototype a picture")),
             ),
+        ),
+        Panel(
+            name="patch_entropy",
+            title=tr("Teacher entropy, patches"),
+            tip=tr("How unsure the teacher is of each single patch; read as that of whole pictures."),
+            marks=lambda ln_k: (Mark(value=ln_k, text=tr("ln K: uniform"), is_bad=True),) if ln_k else (),
         ),
         Panel(
             name="marginal_entropy",
@@ -275,7 +298,10 @@ class CurvesPanel(QWidget):
 
     def draw(self) -> None:
         """Draw what the runs told so far."""
-        measured = {name for log in self._logs for name in log.names}
+        measured = {name for log in self._logs for name in log.names} - NOT_DRAWN
+        for name in sorted(measured - self.charts.keys()):  # of an objective that has numbers of its own
+            panel = Panel(name=name, title=name.replace("_", " ").capitalize(), tip=tr("Told by the objective."))
+            self.charts[name] = panel, Chart(panel.title, panel.tip, self.lens, panel.number)
         shown = [name for name in self.charts if name in measured]
         self._lay_out(shown)
         ends = [

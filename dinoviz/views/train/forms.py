@@ -146,6 +146,7 @@ class RecipeForm(QWidget):
         self.rows: dict[str, FieldRow] = {}
         self._on_typed = on_typed
         self._sections: list[tuple[Section, list[str]]] = []
+        self._heeded: frozenset[str] = frozenset(SECTIONS)
         self._shown: tuple[Texts, Prepared] | None = None
         self._later = QTimer(self)
         self._later.setInterval(BETWEEN_MS)
@@ -200,7 +201,7 @@ class RecipeForm(QWidget):
                     self.rows[name] = FieldRow(name, self._on_typed, run_plan.suggestions_of(name))
                     section.body.addWidget(self.rows[name])
                     self._show_row(name)
-                    self.rows[name].setVisible(run_plan.matches(name, self.search.text()))
+                    self.rows[name].setVisible(self._is_found(name, self.search.text()))
                 return
         self._later.stop()
 
@@ -213,7 +214,7 @@ class RecipeForm(QWidget):
         """Show the rows that are searched for, unfolded; with nothing to search, all as they were."""
         n_found = 0
         for section, names in self._sections:
-            found = [name for name in names if run_plan.matches(name, wanted)]
+            found = [name for name in names if self._is_found(name, wanted)]
             for name in names:
                 if name in self.rows:
                     self.rows[name].setVisible(name in found)
@@ -226,9 +227,15 @@ class RecipeForm(QWidget):
                 section.set_open(place == 0)
         self._nothing.setVisible(not n_found)
 
+    def _is_found(self, name: str, wanted: str) -> bool:
+        return FIELDS[name][0] in self._heeded and run_plan.matches(name, wanted)
+
     def show_prepared(self, texts: Texts, prepared: Prepared) -> None:
-        """Show what was typed, by field, and what it comes to."""
+        """Show what was typed, by field, and what it comes to; only what the objective heeds."""
         self._shown = texts, prepared
+        if prepared.plan is not None and frozenset(prepared.plan.heeded) != self._heeded:
+            self._heeded = frozenset(prepared.plan.heeded)
+            self._find(self.search.text())
         for name in self.rows:
             self._show_row(name)
 

@@ -142,7 +142,7 @@ class RunLog:
         """Return what is wrong now, in words, each with what to do; empty while nothing is."""
         values = {name: value for name in self.names if (value := self.last(name)) is not None}
         watched = {"teacher_entropy", "marginal_entropy", "feature_std", "effective_rank"}
-        if not watched <= values.keys():
+        if not watched & values.keys():
             return []
         found = Health(self.plan.prototypes).look(self.step, values)
         return [(notice.text, notice.hint) for notice in found]

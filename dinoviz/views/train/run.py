@@ -286,6 +286,8 @@ class RunPage(QWidget):
         self.settings.clear()
         values, asked = log.plan.values(), run_plan.asked_of(log.plan).asked
         for section, settings in SECTIONS.items():
+            if section not in log.plan.heeded:
+                continue
             head = QTreeWidgetItem([run_plan.heading_of(section)])
             head.setFont(0, theme.font("strong"))
             self.settings.addTopLevelItem(head)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic.fields import FieldInfo
 
 from dinoviz.table import NONE, Ids, PictureTable
-from engine.catalogue import VIT_SIZES, Shape
+from engine.catalogue import VIT_SIZES, Shape, heeded
 from engine.errors import BadRecipe
 from engine.estimates import Estimate, Speed, estimate
 from engine.facts import TRAIN, Machine, facts_of, to_train_on
@@ -201,7 +201,10 @@ def prepared(texts: Texts, ground: Ground) -> Prepared:
 
 
 def _read(texts: Texts) -> tuple[Recipe, dict[str, str]]:
-    """Return the recipe of the texts that can be read, and what is wrong with the others."""
+    """Return the recipe of the texts that can be read, and what is wrong with the others.
+
+    What the objective does not heed waits, in its field, for one that does.
+    """
     asked: dict[str, Value] = {}
     problems: dict[str, str] = {}
     for name, text in texts.items():
@@ -211,7 +214,8 @@ def _read(texts: Texts) -> tuple[Recipe, dict[str, str]]:
             asked |= Recipe.of({name: text.strip()}).asked
         except BadRecipe:
             problems[name] = _refusal(name, text.strip())
-    return Recipe(asked), problems
+    sections = heeded(str(asked.get("objective", FIELDS["objective"][1].default)))
+    return Recipe({name: value for name, value in asked.items() if FIELDS[name][0] in sections}), problems
 
 
 def _refusal(name: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from engine.catalogue import ObjectiveName
 from engine.training.objectives.byol import Byol
+from engine.training.objectives.distillation import Distillation
 from engine.training.objectives.moco import Moco
 from engine.training.objectives.objective import Objective
 from engine.training.objectives.self_distillation import SelfDistillation
@@ -12,6 +13,7 @@ OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
     "dino": SelfDistillation,
     "dinov2": SelfDistillation,
     "ibot": SelfDistillation,
+    "distillation": Distillation,
     "supervised": Supervised,
     "byol": Byol,
     "moco": Moco,

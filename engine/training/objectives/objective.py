@@ -102,11 +102,11 @@ class Objective(nn.Module):
         """Return the score of each class for normalised pictures, (B, K), where classes are learnt."""
         raise NotImplementedError
 
-    def begin(self, folder: Path, pixels: Pixels, device: torch.device) -> None:
+    def begin(self, folder: Path, pixels: Pixels, device: torch.device, *, is_new: bool) -> None:
         """Take what a run's folder holds besides the plan and the weights it starts from; nothing for most.
 
-        Called once, before the first step of a run and before a checkpoint is put back. ``pixels`` are those that are
-        learnt from; ``device`` is where the objective will be.
+        Called once, before the first step and before a checkpoint is put back. ``pixels`` are those that are learnt
+        from; ``device`` is where the objective will be; ``is_new`` where no checkpoint follows.
         """
 
     def start_from(self, backbone: nn.Module) -> None:

@@ -16,13 +16,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine import distributed
-from engine.models.backbones import build_backbone, feature_width
+from engine.models.backbones import feature_width
 from engine.models.vit import Features
 from engine.recipes import Plan
 from engine.training import mixing
 from engine.training.losses import entropy
 from engine.training.mixing import Box, Mix
-from engine.training.objectives.objective import Loss, Objective, Part
+from engine.training.objectives.objective import Loss, Objective, Part, new_backbone
 from engine.training.schedules import Moment
 
 HEAD_STD = 0.02
@@ -71,15 +71,7 @@ class Supervised(Objective):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        backbone = build_backbone(
-            plan.shape,
-            drop_path=plan.model.drop_path,
-            drop_path_is_uniform=plan.model.drop_path_by == "leaving_out",
-            start=plan.model.start,
-        )
-        for name, parameter in backbone.named_parameters():
-            if name == "mask_token":  # nothing is masked, and processes wait for the gradient of what learns
-                parameter.requires_grad_(False)
+        backbone = new_backbone(plan, drop_path=plan.model.drop_path)
         takes_mean = plan.supervised.head_features == "cls+mean"
         self.student = Classifier(backbone, feature_width(plan.shape), len(plan.classes), takes_mean=takes_mean)
         # How often each class came: what is known of the labels without looking at a picture.
