@@ -57,6 +57,8 @@ from engine.settings import (
 
 MIN_PICTURES = 2
 MIN_CLASSES = 2
+OF_A_MOVING_TEACHER = ("dino_weight", "dino_loss", "predictor", "teacher_follows")
+"""Settings of teacher and student that say nothing of a frozen teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,3 +397,7 @@ def _check_lesson(plan: Plan) -> None:
             "Distillation needs a teacher, and none was named.",
             "Name a run, a file, a released backbone or timm:NAME with --teacher.",
         )
+    if plan.run.objective == "distillation":
+        for name in OF_A_MOVING_TEACHER:
+            if getattr(plan.dino, name) != FIELDS[name][1].default:
+                raise BadRecipe(f"{name} means nothing where the teacher is frozen.", f"Leave {name} out.")

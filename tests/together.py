@@ -1,41 +1,45 @@
-"""Several processes that train together, forked from this one: torch is loaded once, so that four start in a moment."""
+"""Several processes that work together, forked from this one: torch is loaded once, so that four start in a moment."""
 
 import multiprocessing
 import os
 import socket
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable
 
-from engine.terminal import run
+import torch
+
+from engine import distributed
 
 
-def run_together(n: int, command: Sequence[str], *, seconds: float = 120) -> list[int]:
-    """Run a command as torchrun would in ``n`` processes; return their exit codes."""
+def run_together(n: int, work: Callable[[], object], *, seconds: float = 200) -> None:
+    """Run ``work`` in ``n`` processes that know of each other, as torchrun starts them; raise where one of them fails."""
     fork = multiprocessing.get_context("fork")
-    port = _free_port()
-    processes = [fork.Process(target=_be, args=(rank, n, port, list(command))) for rank in range(n)]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    processes = [fork.Process(target=_be, args=(rank, n, port, work)) for rank in range(n)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(seconds)
+    codes = [process.exitcode for process in processes]
     for process in processes:
-        if process.is_alive():
-            process.kill()
-            process.join()
-    return [process.exitcode if process.exitcode is not None else -1 for process in processes]
+        process.kill()
+        process.join()
+    assert codes == [0] * n, f"the processes ended with {codes}"
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def _be(rank: int, n: int, port: int, command: list[str]) -> None:
-    import torch
-
+def _be(rank: int, n: int, port: int, work: Callable[[], object]) -> None:
     torch.set_num_threads(1)
     os.environ.pop("TORCHELASTIC_RUN_ID", None)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    sys.exit(run(command))
+    try:
+        work()
+        distributed.leave()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)

@@ -30,7 +30,9 @@ from engine.project import Picture, Project
 from engine.protocol import Made, Noticed, Tell
 from engine.recipes import Plan, Recipe
 from engine.training.checkpoint import newest
+from engine.training.classes import kept_lesson
 from engine.training.pictures import PictureList, fingerprint
+from engine.training.teachers import kept_teacher
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,7 +100,17 @@ def _fork(
     if start is None:
         raise BadInput(f"The run '{folder}' has no checkpoint to start from.", "Train anew with: engine train FOLDER.")
     kept = Recipe({name: value for name, value in old.values().items() if name not in ("device", "precision", "init")})
-    plan = plan_for(recipe.over(kept), pictures, machine, project.folder, shape=old.shape)
+    if recipe.asked.get("teacher", old.distillation.teacher) != old.distillation.teacher:
+        raise BadRecipe(
+            f"The student learns from '{old.distillation.teacher}', and its checkpoint knows no other teacher.",
+            "Start a new run from the student's weights: engine train FOLDER --init RUN.",
+        )
+    chosen = kept_lesson(folder, old.classes, pictures) if old.classes else None
+    pictures = chosen.learnt if chosen else pictures
+    teacher = kept_teacher(folder).facts() if old.run.objective == "distillation" else None
+    plan = plan_for(
+        recipe.over(kept), pictures, machine, project.folder, old.shape, classes=old.classes, teacher=teacher
+    )
     if start.step >= plan.steps:
         raise BadRecipe(
             f"The checkpoint has taken {start.step:,} steps already, and the new run has {plan.steps:,}.",
@@ -106,7 +118,7 @@ def _fork(
         )
     reasons = old.reasons | plan.reasons
     plan = plan.model_copy(update={"reasons": {name: why for name, why in reasons.items() if name not in recipe.asked}})
-    new = new_run(project, plan, pictures, is_part=is_part(folder))
+    new = new_run(project, plan, pictures, is_part=is_part(folder), chosen=chosen, before=folder)
     shutil.copytree(start.folder, new / "checkpoints" / start.folder.name)
     return new, plan
 

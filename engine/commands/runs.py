@@ -29,6 +29,7 @@ from engine.training.classification import figures_in_words
 from engine.training.gauge import make_gauge
 from engine.training.named_teachers import keep_teacher, load_teacher
 from engine.training.pictures import Copies, PictureList, Pixels, fingerprint
+from engine.training.teachers import copy_teacher
 from engine.training.train import Result, train
 
 SHRUNK_TO = 2  # shorter side of the shrunken copies, in sides of the large crops: enough for crops of a quarter
@@ -172,17 +173,26 @@ def plan_for(
 
 
 def new_run(
-    project: Project, plan: Plan, pictures: Sequence[Picture], *, is_part: bool = False, chosen: Lesson | None = None
+    project: Project,
+    plan: Plan,
+    pictures: Sequence[Picture],
+    *,
+    is_part: bool = False,
+    chosen: Lesson | None = None,
+    before: Path | None = None,
 ) -> Path:
     """Make a run's folder with everything that determines it.
 
-    ``is_part`` where its pictures were chosen one by one; ``chosen`` where it learns labels.
+    ``is_part`` where its pictures were chosen one by one; ``chosen`` where it learns labels; ``before`` is the run that
+    it goes on from, if any.
     """
     folder = project.new_run(f"{plan.model.model}, {plan.run.epochs} epochs")
     PictureList.write(folder, pictures, plan.classes)
     if chosen is not None:
         keep_lesson(folder, chosen)
-    if plan.run.objective == "distillation":
+    if plan.run.objective == "distillation" and before is not None:
+        copy_teacher(folder, before)
+    elif plan.run.objective == "distillation":
         keep_teacher(folder, plan.distillation.teacher)
     if plan.model.init:
         start = load_backbone(plan.model.init)

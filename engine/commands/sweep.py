@@ -31,9 +31,9 @@ from engine.settings import AUTO
 from engine.store import sole_writer, write_atomically
 from engine.sweeps.conduct import Conductor, Job, Place
 from engine.sweeps.curves import curve_of, figure_of
-from engine.sweeps.ledger import FOLDER, Ledger, key_of, labels_key
+from engine.sweeps.ledger import ENDED, FOLDER, Ledger, key_of, labels_key
 from engine.sweeps.lists import BUILT_IN, SweepList, built_in, checked, read_list
-from engine.sweeps.tables import Line, RunResult, drawn, lines_of, markdown, result_of
+from engine.sweeps.tables import Line, drawn, lines_of, markdown, result_of
 from engine.training.pictures import fingerprint
 
 WIDTH_OF_NO_TERMINAL = 200
@@ -71,11 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     """Run what is not done yet; exit 4 when pictures were left out, 1 when a run failed, 0 when one collapsed."""
-    if (arguments.list is None) == (arguments.table is None):
-        raise BadRecipe(
-            "Name a list of recipes or say --table: one of them.", "engine sweep --table 7 --folder photos/"
-        )
-    path = arguments.list or built_in(arguments.table)
+    path = _list(arguments)
     sweep, flags, seeds = read_list(path), asked_in(arguments), _seeds(arguments.seeds)
     if "seed" in flags.asked or "seed" in sweep.common.asked or any("seed" in row.own.asked for row in sweep.rows):
         raise BadRecipe("Seeds are those of the whole sweep.", "Say --seeds 0,1,2.")
@@ -85,27 +81,50 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     with open_project(arguments.folder, arguments.project, tell) as project:
         readable = scan_into(project, tell).readable
         jobs = _jobs(sweep, flags, seeds, to_learn_from(readable), machine, project)
-        division = divided(readable)
         folder = project.folder / FOLDER / name
-        with StopSignal() as stop:
-            place = Place(
-                project=project.folder,
-                pictures=project.pictures_folder,
-                ledger=Ledger(folder),
-                division=division,
-                measured_on=labels_key(readable),
-            )
-            conductor = Conductor(place, parallel, _environment(machine, parallel), tell, stop.is_set)
-            if arguments.dry_run:
-                return _dry(conductor, jobs, machine)
-            _introduce(conductor, jobs, machine, division, tell)
-            with sole_writer(made_folder(folder), "runs the sweep"):
-                try:
-                    conductor.run(jobs)
-                except Stopped as stopped:
-                    tell(Noticed(level="info", text="The sweep was stopped.", hint="Go on with the same command."))
-                    raise stop.stopped() from stopped
-                return _outcome(conductor, sweep, jobs, _notes(jobs, division, machine), tell)
+
+        def conductor(should_stop: Callable[[], bool]) -> Conductor:
+            place = _place(project, readable, folder)
+            return Conductor(place, parallel, _environment(machine, parallel), tell, should_stop)
+
+        if arguments.dry_run:
+            return _dry(conductor(lambda: False), jobs, machine)
+        with sole_writer(made_folder(folder), "runs the sweep"), StopSignal() as stop:
+            return _swept(conductor(stop.is_set), sweep, jobs, machine, stop)
+
+
+def _list(arguments: argparse.Namespace) -> Path:
+    """Return the file of the list that was named, or of the table that was."""
+    if (arguments.list is None) == (arguments.table is None):
+        told = "Name a list of recipes or say --table: one of them."
+        raise BadRecipe(told, "For example: engine sweep --table 7 --folder photos/")
+    return Path(arguments.list or built_in(arguments.table))
+
+
+def _place(project: Project, readable: Sequence[Picture], folder: Path) -> Place:
+    return Place(
+        project=project.folder,
+        pictures=project.pictures_folder,
+        ledger=Ledger(folder),
+        division=divided(readable),
+        measured_on=labels_key(readable),
+    )
+
+
+def _swept(conductor: Conductor, sweep: SweepList, jobs: Sequence[Job], machine: Machine, stop: StopSignal) -> Outcome:
+    """Run the jobs and return their table.
+
+    Raises:
+        Stopped: by Ctrl-C or the system; the work is kept.
+    """
+    _introduce(conductor, jobs, machine)
+    try:
+        conductor.run(jobs)
+    except Stopped as stopped:
+        told = Noticed(level="info", text="The sweep was stopped.", hint="Go on with the same command.")
+        conductor.tell(told)
+        raise stop.stopped() from stopped
+    return _outcome(conductor, sweep, jobs, machine)
 
 
 def _seeds(text: str) -> list[int]:
@@ -179,11 +198,11 @@ def _jobs(
 
 
 def _seconds(conductor: Conductor, jobs: Sequence[Job], machine: Machine) -> list[float]:
-    """Return about how long each job will take, 0 for those that are done."""
+    """Return about how long each job will take, 0 for those at their end."""
     runs = conductor.place.project / "runs"
     return [
         0.0
-        if conductor.is_done(job)
+        if conductor.entry(job).state in ENDED
         else estimate(job.plan, cores=machine.cores, earlier=newest_speed(runs, job.plan)).seconds
         for job in jobs
     ]
@@ -211,18 +230,16 @@ def _dry(conductor: Conductor, jobs: Sequence[Job], machine: Machine) -> Outcome
     return Outcome({"runs": rows, "seconds": whole, "parallel": conductor.parallel}, "\n".join(lines))
 
 
-def _introduce(
-    conductor: Conductor, jobs: Sequence[Job], machine: Machine, division: Division | None, tell: Tell
-) -> None:
+def _introduce(conductor: Conductor, jobs: Sequence[Job], machine: Machine) -> None:
     """Say what will run, how long it will take, and that nothing can be measured where that is so."""
     seconds = _seconds(conductor, jobs, machine)
     left = sum(took > 0 for took in seconds)
     about = time_in_words(sum(seconds) / conductor.parallel)
     text = f"{counted(len(jobs), 'run')}, {left} to do, {conductor.parallel} at a time: about {about}."
-    tell(Noticed(level="info", text=text, hint="Ctrl-C keeps all work; the same command goes on."))
-    if division is None:
+    conductor.tell(Noticed(level="info", text=text, hint="Ctrl-C keeps all work; the same command goes on."))
+    if conductor.place.division is None:
         text = "Accuracies are not measured: folders give no two labels."
-        tell(Noticed(level="warning", text=text, hint="Sub-folders are labels; see engine scan FOLDER."))
+        conductor.tell(Noticed(level="warning", text=text, hint="Sub-folders are labels; see engine scan FOLDER."))
 
 
 def _notes(jobs: Sequence[Job], division: Division | None, machine: Machine) -> list[str]:
@@ -238,13 +255,14 @@ def _notes(jobs: Sequence[Job], division: Division | None, machine: Machine) -> 
     return notes
 
 
-def _outcome(conductor: Conductor, sweep: SweepList, jobs: Sequence[Job], notes: list[str], tell: Tell) -> Outcome:
+def _outcome(conductor: Conductor, sweep: SweepList, jobs: Sequence[Job], machine: Machine) -> Outcome:
+    """Write the table and return it as what the command says."""
     place = conductor.place
     entries = [conductor.entry(job) for job in jobs]
     results = [result_of(job, entry, place.project, sweep.columns) for job, entry in zip(jobs, entries, strict=True)]
-    lines = lines_of(sweep, results)
+    lines, notes = lines_of(sweep, results), _notes(jobs, place.division, machine)
     folder = place.ledger.folder
-    _write(folder, sweep, lines, results, notes, tell)
+    _write(folder, sweep, lines, notes, conductor.tell)
     width = shutil.get_terminal_size((WIDTH_OF_NO_TERMINAL, 0)).columns
     failed = [result for result in results if result.state == "failed"]
     told = [drawn(sweep, lines, width), *(f"  {note}" for note in notes)]
@@ -273,21 +291,15 @@ def _rows(sweep: SweepList, lines: Sequence[Line]) -> list[dict[str, object]]:
     ]
 
 
-def _write(
-    folder: Path,
-    sweep: SweepList,
-    lines: Sequence[Line],
-    results: Sequence[RunResult],
-    notes: Sequence[str],
-    tell: Tell,
-) -> None:
+def _write(folder: Path, sweep: SweepList, lines: Sequence[Line], notes: Sequence[str], tell: Tell) -> None:
     """Write the table as Markdown, CSV and JSON, and the curves of entropy and KL where runs have them."""
     text = markdown(sweep, lines, notes)
     write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
     header = ["method", "seed", *sweep.columns, *CSV_FIGURES]
     rows = [
         [result.name, result.seed, *result.columns.values(), *(getattr(result, figure) for figure in CSV_FIGURES)]
-        for result in results
+        for line in lines
+        for result in line.results
     ]
     write_csv(folder / "table.csv", header, rows)
     content = {"title": sweep.title, "notes": list(notes), "rows": _rows(sweep, lines), **of_program()}

@@ -1,6 +1,8 @@
 """Backbones and heads: architectures that give ``Features``, and the files their weights come in.
 
     vit       Vision Transformers of DINO and DINOv2, their attention
+    packing   several sizes of pictures as one sequence; branches computed for some pictures
+    adapters  learning by small matrices beside frozen ones (LoRA)
     resnet    ResNet-50, the convolutional backbone of DINO
     heads     the projection head used in training
     weights   reading, converting, writing and fetching weights

@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from engine.errors import EXIT_PARTIAL, DiskFull, Diverged, Stopped, UserError
 from engine.protocol import Failed, Finished, Made, Message, Noticed, Progress, Tell
 from engine.recipes import Plan, Recipe
+from engine.run_files import state_of
 from engine.scoring import Division, score_run
 from engine.sweeps.children import Child, Ended, Inbox, flags_of
 from engine.sweeps.ledger import ENDED, Entry, Ledger
@@ -98,7 +99,8 @@ class Conductor:
             Stopped: it should stop; all work is kept.
         """
         self._done = sum(job.pictures for job in jobs if self.entry(job).state in ENDED)
-        pace = Pace("sweep", sum(job.pictures for job in jobs), "pictures", self.tell, start=self._done)
+        begun = self._done + sum(self._seen_before(job) for job in jobs)
+        pace = Pace("sweep", sum(job.pictures for job in jobs), "pictures", self.tell, start=begun)
         waiting = deque(job for job in jobs if not self.is_done(job))
         try:
             while waiting or self._running:
@@ -120,6 +122,13 @@ class Conductor:
         if entry.run and not (self.place.project / entry.run / "plan.json").is_file():
             return Entry(name=job.name, seed=job.seed, key=job.key)
         return entry
+
+    def _seen_before(self, job: Job) -> int:
+        """Return the pictures that a run saw which was begun and is not at its end."""
+        entry = self.entry(job)
+        if not entry.run or entry.state in ENDED:
+            return 0
+        return state_of(self.place.project / entry.run).step * job.plan.run.batch
 
     def is_done(self, job: Job) -> bool:
         """Tell whether nothing is left to do of a job."""

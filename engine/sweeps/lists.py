@@ -137,8 +137,8 @@ def _differing(rows: tuple[Row, ...]) -> list[str]:
 
 
 def _columns(names: Any) -> tuple[str, ...]:
-    for name in names:
-        if name not in MARKS and name not in FIELDS:
+    for name in names if isinstance(names, list) else [names]:
+        if not isinstance(name, str) or (name not in MARKS and name not in FIELDS):
             raise BadRecipe(
                 f"There is no column '{name}'.", f"Take the name of a field, or one of: {', '.join(MARKS)}."
             )

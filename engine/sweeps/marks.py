@@ -10,7 +10,7 @@ from engine.settings import Value
 YES, NO = "✓", "✗"
 NOTHING = "-"
 LOSSES: dict[str, str] = {"byol": "MSE", "moco": "INCE", "swav": "CE", "supervised": "CE"}
-"""Loss of the objectives that have one alone: mean squared error, InfoNCE, cross-entropy. Their heads have batch norm."""
+"""Loss of the objectives that have one alone: mean squared error, InfoNCE, cross-entropy; their heads have BN."""
 CENTRINGS = {"ema": "centring", "sinkhorn": "Sinkhorn-Knopp", "batch_softmax": "softmax (batch)", "none": NOTHING}
 TEACHERS = {
     "average": "momentum",

@@ -11,7 +11,7 @@ Names of classes are those of folders, or what a person corrected them to; their
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -136,6 +136,36 @@ def keep_lesson(folder: Path, chosen: Lesson) -> None:
         PictureList.write(place, pictures, chosen.classes)
 
 
+def kept_lesson(folder: Path, classes: tuple[str, ...], pictures: Sequence[Picture]) -> Lesson:
+    """Return what a run learns and asks, from its folder.
+
+    Args:
+        folder: of the run.
+        classes: of its plan.
+        pictures: those of its list that are still there.
+    """
+    labels = {p.path: p.label for p in _listed(folder, classes)}
+    held: dict[HeldOut, list[Picture]] = {}
+    for split in HELD_OUT:
+        if (place := folder / "held-out" / split).is_dir():
+            held[split] = _listed(place, classes)
+    learnt = [replace(picture, label=labels[picture.path]) for picture in pictures]
+    return Lesson(classes=classes, learnt=learnt, held_out=held, is_ours=False)
+
+
+def _listed(place: Path, classes: Sequence[str]) -> list[Picture]:
+    """Return the pictures of a list with their classes and sizes."""
+    pictures = PictureList(place)
+    assert pictures.labels_N is not None, "the run learns labels"
+    found = []
+    for i, number in enumerate(pictures.labels_N.tolist()):
+        rows, cols = pictures.size(i)
+        found.append(
+            Picture(path=pictures.path(i), size_bytes=0, mtime_ns=0, rows=rows, cols=cols, label=classes[number])
+        )
+    return found
+
+
 def held_out(folder: Path, split: HeldOut) -> Path:
     """Return the folder of a run's list of held-out pictures: of the split, or of the other where it has none."""
     place = folder / "held-out" / split
@@ -145,10 +175,5 @@ def held_out(folder: Path, split: HeldOut) -> Path:
 
 def to_measure_with(folder: Path, classes: Sequence[str]) -> list[Picture]:
     """Return what a run measures with while it learns: learnt pictures as of split 'train', held-out ones as 'test'."""
-    found = []
-    for place, split in ((folder, "train"), (held_out(folder, "val"), "test")):
-        pictures = PictureList(place)
-        assert pictures.labels_N is not None, "the run learns labels"
-        for i, number in enumerate(pictures.labels_N.tolist()):
-            found.append(Picture(path=pictures.path(i), size_bytes=0, mtime_ns=0, label=classes[number], split=split))
-    return found
+    places = ((folder, "train"), (held_out(folder, "val"), "test"))
+    return [replace(picture, split=split) for place, split in places for picture in _listed(place, classes)]

@@ -79,12 +79,11 @@ class Gauge:
         """Measure what ``see`` makes of the pictures; ``start_Qk`` are the neighbours of step 0, None at that step."""
         features_ND = see(self.pictures_NYXC)
         neighbours_Qk = self._neighbours(features_ND)
-        is_finite = bool(torch.isfinite(features_ND).all())
         reading = Reading(
             n_pictures=len(features_ND),
             n_asked=0 if self.labels_N is None else len(self.asked_Q),
             knn=self._accuracy(features_ND),
-            effective_rank=effective_rank(F.normalize(features_ND, dim=-1)).item() if is_finite else math.nan,
+            effective_rank=effective_rank(F.normalize(features_ND, dim=-1)).item(),
             neighbours_of_start=1.0 if start_Qk is None else self._beyond_chance(_kept(neighbours_Qk, start_Qk)),
         )
         return Look(reading, neighbours_Qk)

@@ -55,7 +55,7 @@ class Guarding:
         if self.watch is None or self.start_Qk is None:
             return {}
         numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.watch.as_numbers().items()}
-        return {f"{PREFIX}{name}": value for name, value in {"start_Qk": self.start_Qk, **numbers}.items()}
+        return {f"{PREFIX}{name}": value for name, value in {"start_Qk": self.start_Qk.contiguous(), **numbers}.items()}
 
     @property
     def known(self) -> Watch:

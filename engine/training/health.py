@@ -51,6 +51,20 @@ FEW_DIRECTIONS = Ailment(
 )
 
 
+NOTHING_LEARNT = Ailment(
+    name="nothing learnt",
+    text="The classifier answers as if it saw no pictures: its loss {cross_entropy:.2f} is that of knowing only how "
+    "frequent each class is, {knowing_nothing:.2f}.",
+    hint="Raise learning_rate, start from a trained backbone with --init bundled, or check that folders are classes.",
+)
+AT_CHANCE = Ailment(
+    name="accuracy at chance",
+    text="Of the pictures held out {accuracy:.0%} are named right; always naming the largest class would reach "
+    "{largest_class:.0%}.",
+    hint="Check that the folders are classes that can be seen, train longer, or start from --init bundled.",
+)
+
+
 @dataclass(slots=True)
 class Health:
     """Watches a run; says each thing once, and again when it came back after it had gone."""
@@ -80,6 +94,8 @@ def ailments(values: Mapping[str, float], ln_k: float) -> list[Ailment]:
             (UNIFORM, values.get("teacher_entropy", -math.inf) > NEAR * ln_k),
             (ONE_PROTOTYPE, values.get("marginal_entropy", math.inf) < NARROW * ln_k),
             (SAME_FEATURES, values.get("feature_std", math.inf) < SAME_DIRECTION),
+            (NOTHING_LEARNT, values.get("cross_entropy", -math.inf) > NEAR * values.get("knowing_nothing", math.inf)),
+            (AT_CHANCE, values.get("accuracy", math.inf) <= values.get("largest_class", -math.inf)),
             (FEW_DIRECTIONS, values.get("effective_rank", math.inf) < FEW_AXES),
         )
         if is_present

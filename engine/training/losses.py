@@ -177,9 +177,13 @@ def entropy(answer_BK: Tensor) -> Tensor:
 def effective_rank(features_BD: Tensor) -> Tensor:
     """Return exp of the entropy of the normalised singular values of centred features: 1 when all lie on a line.
 
+    Features that are not finite have none: nan.
+
     Source: Roy and Vetterli 2007; used as RankMe by Garrido et al. 2023.
     """
     centred_BD = features_BD.float() - features_BD.float().mean(0)
+    if not torch.isfinite(centred_BD).all():
+        return centred_BD.new_full((), torch.nan)
     values = torch.linalg.svdvals(centred_BD)
     share = values / values.sum().clamp_min(torch.finfo(torch.float32).tiny)
     return torch.special.entr(share).sum().exp()

@@ -11,6 +11,7 @@ Letters after a name are its axes:
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -145,6 +146,11 @@ def keep_backbone(run: Path, found: Backbone, heads: Heads | None) -> None:
         tensors = {HEAD + n: tensor for n, tensor in heads.head.state_dict().items()} | {CENTRE: heads.centre_1K}
         metadata = {"format": "pt", DESCRIPTION: json.dumps(asdict(heads.about))}
         write_atomically(folder / HEADS, lambda file: write_tensors(file, tensors, metadata))
+
+
+def copy_teacher(run: Path, before: Path) -> None:
+    """Give a run the teacher of another, which it goes on from."""
+    shutil.copytree(before / FOLDER, run / FOLDER)
 
 
 def kept_teacher(run: Path) -> Teacher:

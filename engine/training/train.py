@@ -47,7 +47,7 @@ from engine.training.classification import (
 )
 from engine.training.gauge import Gauge, Look, features
 from engine.training.guarding import Guarding
-from engine.training.health import Health
+from engine.training.health import FIRST_STEP, Health
 from engine.training.objectives import OBJECTIVES
 from engine.training.objectives.objective import Group, Objective, Part, compiled
 from engine.training.optimisers import clip_by_network, clip_by_tensor, make_optimiser, schedule
@@ -282,7 +282,7 @@ def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_st
         if is_watched and not keeper.went_back(meter):
             values = meter.read() | _told_too(at, pace, run.device)
             tell(Measured(step=step, values=values))
-            for notice in health.look(step, values):
+            for notice in health.look(step, values | keeper.figures):
                 tell(notice)
         pace.reached(step * plan.run.batch, note=meter.note)
         if is_watched or plan.processes == 1:  # agreeing makes a GPU wait
@@ -461,6 +461,8 @@ class _Keeper:
         self._checkpoints = run.folder / "checkpoints"
         self._saved_at = time.monotonic()
         self._scores: dict[str, float] = {}
+        self.figures: dict[str, float] = {}
+        """How classes are told since runs differ, for `health`; nothing before, or where none are learnt."""
         self._best = checkpoint.best_score(self._checkpoints)
         self._before: Look | None = None
         self._probe_steps = set(probe_steps(run.plan.steps))
@@ -591,7 +593,9 @@ class _Keeper:
         if guarding:
             self._scores |= guarding.numbers(look.reading)
         if self._run.plan.classes:
-            self._scores |= self._examined("val", MOST_ASKED).scores()
+            figures = self._examined("val", MOST_ASKED).scores()
+            self._scores |= figures
+            self.figures = figures if step >= FIRST_STEP else {}
         self._run.tell(Measured(step=step, values=self._scores))
         self._before = look
         return look
@@ -613,7 +617,7 @@ class _Keeper:
 
     def _save(self, step: int) -> None:
         run = self._run
-        save = checkpoint.save_shards if run.is_sharded else checkpoint.save
+        save = checkpoint.save_shares if run.is_sharded else checkpoint.save
         save(
             self._checkpoints,
             step,

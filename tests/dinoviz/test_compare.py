@@ -252,3 +252,20 @@ def test_two_sets_of_one_network_see_the_same(view, qtbot):
 
 def test_a_run_of_another_project_has_the_name_of_that(session):
     assert network_of("/data/cells.dinoviz/runs/0003", session.state).name == "cells, run 0003"
+
+
+def test_with_one_network_what_compares_is_out_of_reach_and_says_why(qtbot, view):
+    qtbot.waitUntil(lambda: len(view._networks) == 2)
+    assert all(part.isEnabled() for part in view._of_several)
+    usual = view._next.toolTip()
+    choose(view, models=("bundled",))
+    qtbot.waitUntil(lambda: len(view._networks) == 1)
+    for part in view._of_several:
+        assert not part.isEnabled() and "add a second" in part.toolTip()
+    assert view._add.isEnabled()
+    choose(view, models=())
+    qtbot.waitUntil(lambda: view._next.toolTip() == usual and view._next.isEnabled())
+
+
+def test_a_verdict_stands_below_all_pages(qtbot, view):
+    qtbot.waitUntil(lambda: view._verdict.isVisible() and "of 100 pictures rightly" in view._verdict.text())

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dinoviz.table import PictureTable
-from dinoviz.views.compare.agreement import Neighbourhood, knn_accuracy, overlap, read_neighbourhood
+from dinoviz.views.compare.agreement import Accuracy, Neighbourhood, gain, knn_accuracy, overlap, read_neighbourhood
+from dinoviz.views.compare.verdict import verdict
 from engine.commands.embed import accuracy
 from engine.finding.index import make_index
 from engine.project import Picture, Project
@@ -115,3 +116,29 @@ def test_few_pictures_have_fewer_neighbours():
     )
     assert near.of(2).tolist() == [1]
     assert overlap(near, near).same_B.tolist() == [2, 1, 2]
+
+
+def answers(right: list[bool], first: int = 1) -> Accuracy:
+    return Accuracy(ids_Q=np.arange(first, first + len(right)), is_right_Q=np.array(right), split="")
+
+
+def test_a_gain_is_that_of_the_same_pictures_with_the_error_of_their_differences():
+    one, other = answers([True, True, True, False]), answers([True, False, False, False, True], first=0)
+    found = gain(one, other)
+    assert found.n == 4
+    differences = np.array([1, 1, 1, -1])
+    assert found.share == differences.mean()
+    assert found.error == pytest.approx(differences.std(ddof=1) / 2)
+    assert not found.is_larger_than_chance
+    assert gain(one, answers([True], first=9)) is None
+
+
+def test_the_verdict_says_which_is_better_and_whether_that_is_more_than_chance():
+    n = 400
+    weak, strong = [True] * 200 + [False] * 200, [True] * 240 + [False] * 160
+    said = verdict([("Old", answers(weak)), ("New", answers(strong)), ("Worst", answers([False] * n))])
+    assert said.startswith("New is better than Old: its neighbours name 10.0 more of 100 pictures rightly (± 3.0")
+    assert "400 pictures" in said and said.endswith("That is more than chance.")
+    nearly = [True] * 200 + [False] * 199 + [True]
+    assert verdict([("Old", answers(weak)), ("New", answers(nearly))]).startswith("No difference that is more than")
+    assert verdict([("Old", answers(weak))]) == ""

@@ -241,6 +241,35 @@ def test_a_map_is_made_by_the_engine_and_shown(qtbot, desk, tmp_path, method):
         QTest.mouseClick(view.class_canvas, LEFT, NONE, view.class_canvas.where(1).toPoint())
         assert desk.session.state.table.label_of(int(desk.session.state.selected[0])) == "bee"
         assert len(desk.session.state.selected) == len(ids) // 4
+        see_what_mixes(qtbot, desk, view)
+
+
+def see_what_mixes(qtbot, desk, view):
+    """On the map of classes there is a legend, and what mixes once neighbours are known; a click selects it."""
+    panel = view.class_panel
+    assert panel.isVisible() and not view.panel.isVisible()
+    legend = panel.legend._list.model()
+    assert [legend.index(i, 0).data() for i in range(legend.rowCount())] == ["ant", "bee", "cat", "dog"]
+    assert not view.bar._density.isEnabled() and "classes" in view.bar._density.toolTip()
+    QTest.mouseClick(panel._missing, LEFT)
+    qtbot.waitUntil(lambda: view._mixing is not None and panel.classes.isVisible(), timeout=WAIT_MS)
+    desk.session.select([])
+    QTest.mouseClick(panel.pairs.viewport(), LEFT, NONE, QPoint(20, 5))
+    names = view._mixing.pairs[0].names
+    qtbot.waitUntil(lambda: len(desk.session.state.selected) > 0)
+    assert {desk.session.state.table.label_of(int(i)) for i in desk.session.state.selected} == set(names)
+    assert "Select what mixes" in desk.session.state.undo_text
+
+
+def test_without_a_map_its_tools_are_out_of_reach_and_say_why(qtbot, desk, project):
+    view = opened(qtbot, desk, project)
+    assert all(not part.isEnabled() and "no map yet" in part.toolTip() for part in view.bar._of_map)
+    assert view.bar.methods.isEnabled()
+    with_features(project)
+    lay_out(project)
+    desk.session.refresh()
+    qtbot.waitUntil(lambda: view.bar._of_map[0].isEnabled())
+    assert not any("no map yet" in part.toolTip() for part in view.bar._of_map)
 
 
 def test_every_control_has_a_name(qtbot, desk, project):

@@ -445,7 +445,7 @@ sys.exit(__main__._run([Path(sys.argv[1])], wants_sample=False))
 """
 
 
-def test_training_that_was_let_go_on_goes_on_after_the_whole_window_has_closed(tmp_path: Path) -> None:
+def test_training_that_was_let_go_on_goes_on_after_the_whole_window_has_closed(qtbot: QtBot, tmp_path: Path) -> None:
     folder = scanned(tmp_path, 24)
     command = [sys.executable, "-c", DRIVEN, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -395,14 +396,12 @@ def test_float32_and_odd_heads_go_group_by_group():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler looks at it
-@pytest.mark.parametrize("packing", [False, True])
-def test_compiled_blocks_take_a_sequence_and_some_pictures(packing):
-    options = {"drop_path": 0.4, "drop_path_is_uniform": True, "drop_path_by": "leaving_out", "packing": packing}
+def test_a_compiled_block_takes_a_sequence_and_some_pictures():
+    options = {"drop_path": 0.4, "drop_path_is_uniform": True, "drop_path_by": "leaving_out", "packing": True}
     views = views_of(SHAPE)[:2]
-    plain, compiled = network(**options), network(**options)
+    plain, compiled = (network(replace(SHAPE, depth=1), **options) for _ in range(2))
     torch.compiler.reset()
-    for block in compiled.blocks:
-        block.compile(dynamic=False, fullgraph=True, backend="aot_eager")
+    compiled.blocks[0].compile(dynamic=False, fullgraph=True, backend="aot_eager")
     with torch.autocast("cpu", torch.bfloat16):
         losses = [loss_and_gradients(vit, views)[0].item() for vit in (compiled, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -93,6 +93,7 @@ def test_what_all_share_is_left_out_where_the_objective_does_not_heed_it(tmp_pat
         ("epoch = 3\n[[run]]\nname = 'a'", "What all runs share: There is no setting 'epoch'"),
         ("[[run]]\nname = 'a'\n[[run]]\nname = 'a'", "Two runs .* have the name 'a'"),
         ("[[run]]\nname = 'a'\npaper = { knn = 'high' }", "Run 'a': paper"),
+        ("columns = 3\n[[run]]\nname = 'a'", "no column '3'"),
         ("columns = ['Mom']\n[[run]]\nname = 'a'", "no column 'Mom'"),
         ("[[run]\n", "is no TOML file"),
     ],
@@ -454,45 +455,81 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_a_sweep_trains_measures_and_writes_the_table_and_again_does_nothing(photos, tmp_path, capsys):
-    runs = "[[run]]\nname = 'one'\npaper = { knn = 72.8 }\n[[run]]\nname = 'two'\nlocal_crops = 0\n"
-    path = tiny_list(tmp_path / "tiny.toml", runs, epochs="2", probes="0")
-    argv = ["sweep", str(path), "--folder", str(photos), "--project", str(tmp_path / "p.dinoviz"), "--quiet"]
-    assert run([*argv, "--dry-run", "--json"]) == 0
-    planned = json.loads(capsys.readouterr().out)
-    assert [row["state"] for row in planned["runs"]] == ["waiting", "waiting"]
-    assert "--local-crops=0" in planned["runs"][1]["command"]
-    assert not (tmp_path / "p.dinoviz/sweeps").exists()
-    assert run([*argv, "--json", "--parallel", "2"]) == 0
-    done = json.loads(capsys.readouterr().out)
-    assert [row["runs"][0]["state"] for row in done["rows"]] == ["measured", "measured"]
-    assert all(0 <= row[figure] <= 1 for row in done["rows"] for figure in ("knn", "linear"))
-    folder = tmp_path / "p.dinoviz/sweeps/tiny"
-    assert Image.open(folder / "curves.png").width > 1000
-    assert len(list(csv.DictReader((folder / "table.csv").open(encoding="utf-8")))) == 2
-    assert json.loads((folder / "table.json").read_bytes())["rows"] == done["rows"]
-    assert "| one | 2 |" in (folder / "table.md").read_text(encoding="utf-8")
-    assert run(argv) == 0
-    assert "72.8 / -" in capsys.readouterr().out
-    assert sorted(p.name for p in (tmp_path / "p.dinoviz/runs").iterdir()) == ["0001", "0002"]
+@pytest.fixture(scope="module")
+def command(photos):
+    """A sweep of two tiny runs, as it is typed."""
+    runs = "[[run]]\nname = 'one'\npaper = { knn = 72.8 }\n[[run]]\nname = 'two'\nlocal_crops = 0\nepochs = 2\n"
+    path = tiny_list(photos.with_name("tiny.toml"), runs, epochs="20", probes="0", checkpoint_seconds="9")
+    return ["sweep", str(path), "--folder", str(photos), "--project", str(photos.with_name("p.dinoviz"))]
 
 
-def test_ctrl_c_stops_the_training_with_a_checkpoint_and_the_same_command_goes_on(photos, tmp_path):
-    path = tiny_list(tmp_path / "tiny.toml", "[[run]]\nname = 'one'\n", epochs="40", probes="0", checkpoint_seconds="9")
-    argv = ["sweep", str(path), "--folder", str(photos), "--project", str(tmp_path / "p.dinoviz")]
-    process = subprocess.Popen([*ENGINE, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    events = tmp_path / "p.dinoviz/runs/0001" / EVENTS
+@pytest.fixture(scope="module")
+def stopped(command, photos):
+    """What the sweep said, and its exit code, as Ctrl-C came in its first training."""
+    process = subprocess.Popen([*ENGINE, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    events = photos.with_name("p.dinoviz") / "runs/0001" / EVENTS
     while not (events.exists() and '"loss"' in events.read_text()):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
-    _, messages = process.communicate(timeout=60)
-    assert process.returncode == 130, messages
+    _, messages = process.communicate(timeout=120)
+    return process.returncode, messages, sorted(path.name for path in events.parent.glob("checkpoints/step-*"))
+
+
+@pytest.fixture(scope="module")
+def finished(stopped, command, photos):
+    """The folder of the same sweep after it went on to its end."""
+    assert run([*command, "--quiet", "--parallel", "2"]) == 0
+    return photos.with_name("p.dinoviz") / "sweeps/tiny"
+
+
+def test_a_dry_run_lists_what_would_run_and_leaves_nothing(command, photos, tmp_path, capsys):
+    argv = [*command[:-1], str(tmp_path / "p.dinoviz")]
+    assert run([*argv, "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["state"]) for row in planned["runs"]] == [("one", "waiting"), ("two", "waiting")]
+    assert "--local-crops=0" in planned["runs"][1]["command"]
+    assert planned["seconds"] == pytest.approx(sum(row["seconds"] for row in planned["runs"]))
+    assert not (tmp_path / "p.dinoviz/sweeps").exists()
+
+
+def test_ctrl_c_stops_the_training_with_a_checkpoint_and_says_how_to_go_on(stopped):
+    exit_code, messages, checkpoints = stopped
+    assert exit_code == 130, messages
     assert "Traceback" not in messages
     assert "Go on with the same command" in messages
-    assert list((tmp_path / "p.dinoviz/runs/0001/checkpoints").glob("step-*"))
-    assert run([*argv, "--quiet"]) == 0
-    assert [p.name for p in (tmp_path / "p.dinoviz/runs").iterdir()] == ["0001"]
+    assert len(checkpoints) == 1
+
+
+def test_the_same_command_goes_on_with_the_same_run_and_measures_all(finished):
+    assert sorted(path.name for path in (finished.parents[1] / "runs").iterdir()) == ["0001", "0002"]
+    rows = json.loads((finished / "table.json").read_bytes())["rows"]
+    assert [row["runs"][0]["state"] for row in rows] == ["measured", "measured"]
+    assert [row["runs"][0]["run"] for row in rows] == ["runs/0001", "runs/0002"]
+    assert all(0 <= row[figure] <= 1 for row in rows for figure in ("knn", "linear"))
+
+
+def test_the_table_is_written_in_three_forms_with_the_curves(finished):
+    with Image.open(finished / "curves.png") as picture, (finished / "table.csv").open(encoding="utf-8") as table:
+        assert picture.width > 1000
+        assert [row["method"] for row in csv.DictReader(table)] == ["one", "two"]
+    assert "| one | 2 | 20 |" in (finished / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_sweep_that_is_done_prints_its_table_and_trains_nothing(finished, command, capsys):
+    before = (finished / "sweep.json").read_bytes()
+    assert run([*command, "--quiet"]) == 0
+    assert "72.8 / -" in capsys.readouterr().out
+    assert (finished / "sweep.json").read_bytes() == before
+
+
+def test_other_labels_are_measured_without_training(finished, command, photos, capsys):
+    """Test pictures that go away change what accuracies are of, and nothing that is learnt from."""
+    (photos / "test/a/p00.jpg").unlink()
+    assert run([*command, "--quiet", "--json"]) == 0
+    after = json.loads((finished / "sweep.json").read_bytes())["entries"]
+    assert [entry["scores"]["asked"] for entry in after] == [5, 5]
+    assert len(list((finished.parents[1] / "runs").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ TEMPERATURE = 0.07
 """Neighbours that vote and the sharpness of their votes, as ``engine.measuring.knn``, which has the source."""
 MOST_ASKED = 10_000
 """Pictures whose neighbours are counted, as ``engine embed`` does: the standard error is then below 0.005."""
+SURE = 2.0
+"""Standard errors from which on a difference is told as one: chance alone makes one in twenty so large."""
 BLOCK = 20_000
 """Pictures compared at once: two million pairs of neighbours."""
 NONE = -1
@@ -126,13 +128,59 @@ def overlap(one: Neighbourhood, other: Neighbourhood, k: int = COMPARED) -> Over
     return Overlap(ids_B=ids_B, same_B=same_B, k=k)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Accuracy:
-    """Share of pictures whose neighbours vote for their own label; ``asked`` of them, in a ``split`` or '' for all."""
+    """Pictures whose neighbours vote for their own label.
+
+    Args:
+        ids_Q: those asked about, ascending.
+        is_right_Q: which are.
+        split: that they are of; '' for all.
+    """
+
+    ids_Q: Ids
+    is_right_Q: NDArray[np.bool_]
+    split: str
+
+    @property
+    def share(self) -> float:
+        """Those that are right."""
+        return float(self.is_right_Q.mean())
+
+    @property
+    def asked(self) -> int:
+        """How many were asked about."""
+        return len(self.ids_Q)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """By how much one accuracy is above another on the same pictures.
+
+    Args:
+        share: the difference.
+        error: its standard error, of the differences picture by picture.
+        n: pictures.
+    """
 
     share: float
-    asked: int
-    split: str
+    error: float
+    n: int
+
+    @property
+    def is_larger_than_chance(self) -> bool:
+        """Whether another choice of as many pictures would hardly turn it round."""
+        return abs(self.share) > SURE * self.error
+
+
+def gain(one: Accuracy, other: Accuracy) -> Gain | None:
+    """Return by how much one is above another; None where no two pictures were asked of both."""
+    _ids, ours, theirs = np.intersect1d(one.ids_Q, other.ids_Q, assume_unique=True, return_indices=True)
+    if len(ours) < 2:
+        return None
+    difference_Q = one.is_right_Q[ours].astype(np.float64) - other.is_right_Q[theirs]
+    error = float(difference_Q.std(ddof=1) / np.sqrt(len(difference_Q)))
+    return Gain(share=float(difference_Q.mean()), error=error, n=len(difference_Q))
 
 
 def knn_accuracy(near: Neighbourhood, table: PictureTable) -> Accuracy | None:
@@ -153,7 +201,7 @@ def knn_accuracy(near: Neighbourhood, table: PictureTable) -> Accuracy | None:
     asked_Q = np.flatnonzero(_asked(label_N, split_N, split) if split else label_N != NONE)
     asked_Q = np.sort(np.random.default_rng(0).permutation(asked_Q)[:MOST_ASKED])
     right = _voted(near, asked_Q, label_N, can_vote_N) == label_N[asked_Q]
-    return Accuracy(share=float(right.mean()), asked=len(asked_Q), split=split)
+    return Accuracy(ids_Q=near.ids_N[asked_Q], is_right_Q=right, split=split)
 
 
 def _asked(label_N: NDArray[np.int32], split_N: NDArray[np.str_], split: str) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QPushButton, QStackedW
 
 from dinoviz import theme
 from dinoviz.choices import CompareChoices
-from dinoviz.controls import Elided, EmptyState, Segmented, button
+from dinoviz.controls import Elided, EmptyState, Segmented, button, label
 from dinoviz.desk import Desk
 from dinoviz.model_names import kept_models
 from dinoviz.views.compare.agreement import Accuracy
@@ -16,6 +16,7 @@ from dinoviz.views.compare.looks import KINDS, LooksPage
 from dinoviz.views.compare.maps import MapsPage
 from dinoviz.views.compare.neighbours import NeighboursPage
 from dinoviz.views.compare.networks import MOST, Network, choosable, commands_for, compared, lacking_job, map_command
+from dinoviz.views.compare.verdict import TIP, verdict
 from dinoviz.watching import watch
 from dinoviz.words import tr
 from engine.catalogue import MAP_METHODS, WEIGHTS
@@ -76,6 +77,12 @@ class CompareView(QWidget):
         self._strip_at.setSpacing(theme.SPACE)
         whole.addWidget(self._strip)
         whole.addWidget(self._pages, 1)
+        self._verdict = label("", "small", wraps=True, tip=tr(TIP))
+        self._verdict.setAccessibleName(tr("Which network is better"))
+        below = QHBoxLayout()
+        below.setContentsMargins(theme.SPACE_L, 0, theme.SPACE_L, theme.SPACE)
+        below.addWidget(self._verdict)
+        whole.addLayout(below)
 
     def _bar(self) -> QWidget:
         bar = QFrame()
@@ -91,10 +98,14 @@ class CompareView(QWidget):
         row.addWidget(self._of_maps())
         self._name = Elided()
         row.addWidget(self._name, 1)
-        row.addWidget(self._desk.actions.button("compare.previous"))
-        row.addWidget(self._desk.actions.button("compare.next"))
+        self._previous, self._next = (self._desk.actions.button(f"compare.{way}") for way in ("previous", "next"))
+        row.addWidget(self._previous)
+        row.addWidget(self._next)
         self._add = button(tr("Add a network"), self._show_add_menu, icon="plus")
         row.addWidget(self._add)
+        several = (self._page, self._for_looks, self._for_maps, self._previous, self._next)
+        self._of_several: dict[QWidget, str] = {part: part.toolTip() for part in several}
+        """What works on several networks, and what it says of itself."""
         return bar
 
     def _of_looks(self) -> QWidget:
@@ -189,6 +200,10 @@ class CompareView(QWidget):
         self._method.set_value(choices.method)
         self._tool.set_value(choices.tool)
         self._add.setEnabled(len(self._networks) < MOST)
+        is_comparing = len(self._networks) > 1
+        for part, tip in self._of_several.items():
+            part.setEnabled(is_comparing)
+            part.setToolTip(tip if is_comparing else tr("There is only one network so far: add a second one."))
 
     def _show_current(self) -> None:
         state = self._session.state
@@ -224,6 +239,10 @@ class CompareView(QWidget):
     def _show_heads(self) -> None:
         for head in self._heads:
             self._tell(head)
+        known = [(one.name, self._neighbours.accuracy(one)) for one in self._networks]
+        text = verdict([(name, found) for name, found in known if found is not None])
+        self._verdict.setText(text)
+        self._verdict.setVisible(bool(text))
 
     def _tell(self, head: Head) -> None:
         """Say of a network how well its neighbours tell labels, and what it lacks."""

@@ -199,7 +199,7 @@ class LookPanel(QScrollArea):
         area.addWidget(self._pixels, 1, Qt.AlignmentFlag.AlignBottom)
         self._mask_section.body.addWidget(self._keep)
         self._mask_section.body.addLayout(area)
-        self._other_head = Hint(tr("Another head below may fit the object better."))
+        self._other_head = Hint(tr("Try the other heads below, too."))
         for part in (self._smallest, self._union, self._spotlight, self._other_head):
             self._mask_section.body.addWidget(part)
 

@@ -109,8 +109,6 @@ class MapBar(QFrame):
         """
         for part in self._of_map:
             is_usable = is_there and (of_pictures or part not in (self._density, self._thumbnails))
-            if part.isEnabled() == is_usable:
-                continue
             part.setEnabled(is_usable)
             why = tr("There is no map yet.") if not is_there else tr("Not on a map of classes.")
             part.setToolTip(self._tips[part] if is_usable else f"{self._tips[part]}\n{why}".strip())

@@ -1,4 +1,4 @@
-"""The panel beside a map: what the colours mean, the legend, clusters, and how far the map can be trusted."""
+"""The panel beside a map of pictures: what the colours mean, the legend, clusters, how far to trust the map."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from dinoviz import theme
 from dinoviz.controls import Section, button, label
 from dinoviz.views.map.legend import Legend
 from dinoviz.widgets.scatter.colouring import TIPS, TITLES, By, Colouring
-from dinoviz.widgets.scatter.reading import ClassMapData, PictureMapData
+from dinoviz.widgets.scatter.reading import PictureMapData
 from dinoviz.words import counted, tr
 from engine.finding.map_files import K, MapAbout
 
@@ -46,9 +46,7 @@ class MapPanel(QFrame):
             tip=tr("Group pictures that look alike, without labels. The number of groups is found out, too."),
         )
         self._about = Section(tr("About this map"), is_open=False)
-        self._facts = QFormLayout()
-        self._facts.setContentsMargins(0, 0, 0, 0)
-        self._facts.setVerticalSpacing(theme.SPACE_S)
+        self._facts = FactsForm()
         self._about.body.addLayout(self._facts)
         column = QVBoxLayout(self)
         column.setContentsMargins(theme.SPACE_L - 4, theme.SPACE_L - 4, theme.SPACE_L - 4, theme.SPACE)
@@ -73,32 +71,30 @@ class MapPanel(QFrame):
 
     def show_picture_map(self, data: PictureMapData | None) -> None:
         """Say how a map was made and what it keeps of the features' neighbourhoods."""
-        self._clear()
+        self._facts.clear()
         self._about.setVisible(data is not None and data.about is not None)
         if data is not None and data.about is not None:
             for name, value, tip in facts(data.about):
-                self._say(name, value, tip)
-            self._say(tr("Features"), data.plan.in_words(), "")
+                self._facts.say(name, value, tip)
+            self._facts.say(tr("Features"), data.plan.in_words())
 
-    def show_class_map(self, data: ClassMapData | None) -> None:
-        """Say how a map of classes was made."""
-        self._clear()
-        self._about.setVisible(data is not None)
-        if data is not None:
-            about = data.about
-            self._say(tr("Classes"), f"{len(about.names):,}", "")
-            self._say(tr("Pictures"), f"{sum(about.counts):,}", "")
-            tip = tr("Each class lies where the mean of its pictures' features belongs, by t-SNE of these means.")
-            self._say(tr("Steps"), f"{about.step:,}", tip)
-            self._say(tr("Features"), data.plan.in_words(), "")
 
-    def _say(self, name: str, value: str, tip: str) -> None:
-        key, text = label(name, "small", tip=tip), label(value, "small", wraps=True, tip=tip)
-        self._facts.addRow(key, text)
+class FactsForm(QFormLayout):
+    """Names and values of what there is to know of a map."""
 
-    def _clear(self) -> None:
-        while self._facts.rowCount():
-            self._facts.removeRow(0)
+    def __init__(self) -> None:
+        super().__init__()
+        self.setContentsMargins(0, 0, 0, 0)
+        self.setVerticalSpacing(theme.SPACE_S)
+
+    def say(self, name: str, value: str, tip: str = "") -> None:
+        """Add one."""
+        self.addRow(label(name, "small", tip=tip), label(value, "small", wraps=True, tip=tip))
+
+    def clear(self) -> None:
+        """Take all away."""
+        while self.rowCount():
+            self.removeRow(0)
 
 
 def facts(about: MapAbout) -> list[tuple[str, str, str]]:

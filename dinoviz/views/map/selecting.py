@@ -6,6 +6,7 @@ from pathlib import Path
 from dinoviz.desk import Desk
 from dinoviz.table import Ids
 from dinoviz.views.map import neighbourhoods
+from dinoviz.views.map.mixing import mixed
 from dinoviz.widgets.scatter.colouring import Colouring
 from dinoviz.words import tr
 
@@ -37,6 +38,12 @@ class MapSelecting:
     def shrink(self) -> None:
         """Keep only pictures most of whose similar ones are selected."""
         self._change(neighbourhoods.shrunk, tr("Shrink"))
+
+    def mixed(self, names: tuple[str, ...]) -> None:
+        """Select the pictures by which a class mixes with others, or a pair of classes with each other."""
+        table = self._session.state.table
+        text = tr("Select what mixes: {names}", names=" ↔ ".join(names))
+        self._change(lambda folder, _selected: mixed(folder, table, names), text)
 
     def _change(self, change: Callable[[Path, Ids], Ids | None], text: str) -> None:
         project, row, selected = self._session.state.project, self._session.state.set_row, self._session.state.selected

@@ -23,8 +23,10 @@ from dinoviz.model_names import model_text
 from dinoviz.session import How, State
 from dinoviz.table import Ids, PictureTable, no_ids
 from dinoviz.views.map.bar import METHODS, MapBar
+from dinoviz.views.map.class_panel import ClassPanel
 from dinoviz.views.map.drawing import MapDrawing
 from dinoviz.views.map.empty import MapEmpty
+from dinoviz.views.map.mixing import Mixing, mixing
 from dinoviz.views.map.panel import MapPanel
 from dinoviz.views.map.selecting import MapSelecting
 from dinoviz.views.map.sheet import Sheet
@@ -43,6 +45,7 @@ from dinoviz.widgets.scatter.reading import (
     read_map_again,
     read_so_far,
     so_far_stamp,
+    stamps,
 )
 from dinoviz.words import counted, tr
 
@@ -62,6 +65,8 @@ class MapView(QWidget):
         self._work, self._selecting = MapWork(desk), MapSelecting(desk)
         self._known: tuple[MapKey, PictureTable] | None = None
         self._classes: ClassMapData | None = None
+        self._mixing: Mixing | None = None
+        self._mixing_of: tuple[Any, ...] | None = None
         self._there: frozenset[str] = frozenset()
         self._is_read = False
         self._drawn_choices = MapChoices()
@@ -95,6 +100,13 @@ class MapView(QWidget):
         self._stack.setCurrentWidget(self.empty)
         self._card = HoverCard(self.canvas)
         self.panel = MapPanel(lambda by: self._choose(by=by), self._find_clusters)
+        self.class_panel = ClassPanel(self._selecting.mixed, self._work.find_neighbours)
+        self.class_panel.legend.picked.connect(
+            lambda group, is_toggle: self._select_named(group.text, "toggle" if is_toggle else "replace")
+        )
+        self.class_panel.legend.pointed.connect(
+            lambda group: self.class_canvas.set_emphasis(group.code if group else -1)
+        )
         self.drawing = MapDrawing(self._desk, self.canvas, self.panel.legend, self._coloured)
         self.bar = MapBar(self._desk, self._choose)
         self._status = label("", "small")
@@ -113,6 +125,7 @@ class MapView(QWidget):
         self._panel_line = Line(is_upright=True)
         middle.addWidget(self._panel_line)
         middle.addWidget(self.panel)
+        middle.addWidget(self.class_panel)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
@@ -141,6 +154,7 @@ class MapView(QWidget):
         watch(self, session, ("current", "table"), self.drawing.show_current)
         watch(self, session, ("hovered",), self._show_hovered)
         watch(self, session, ("query",), self.drawing.show_query)
+        watch(self, session, ("query",), lambda: self.class_panel.legend.show_query(self._state.query))
         watch(self, session, ("jobs", "model", "project"), self._show_jobs)
         for canvas in (self.canvas, self.class_canvas):
             canvas.clicked.connect(partial(self._clicked, canvas))
@@ -250,7 +264,7 @@ class MapView(QWidget):
 
     def _take_nothing(self) -> None:
         self._desk.background.forget("map.data")
-        self._known = self._classes = None
+        self._known = self._classes = self._mixing = self._mixing_of = None
         self._there, self._is_read = frozenset(), not self._state.is_reading
         self._has_been_seen = self._is_so_far = False
         self.drawing.show(None)
@@ -278,7 +292,7 @@ class MapView(QWidget):
     def _take_classes(self, data: ClassMapData | None) -> None:
         """Show the classes, in the colours that their labels have on the map of pictures: the largest first."""
         self._classes = data
-        self.panel.show_class_map(data)
+        self.class_panel.show_map(data)
         if data is None:
             return
         cloud, n = data.cloud, len(data.about.names)
@@ -290,6 +304,25 @@ class MapView(QWidget):
         self.class_canvas.set_places(
             [Place(data.about.names[number], x, y, data.about.counts[number]) for number, x, y in where]
         )
+        self._read_mixing()
+
+    def _read_mixing(self) -> None:
+        """Count which classes mix, where labels or neighbours have changed."""
+        folder, table = self._folder, self._state.table
+        if folder is None or not self._is_of_classes:
+            return
+        key = (folder, table, stamps(folder, "neighbours"))
+        if self._mixing_of is None or any(new != old for new, old in zip(key, self._mixing_of, strict=True)):
+            self._mixing_of = key
+            self._desk.background.run("map.mixing", lambda: mixing(folder, table), self._take_mixing)
+
+    def _take_mixing(self, found: Mixing | None) -> None:
+        self._mixing = found
+        self._show_mixing()
+
+    def _show_mixing(self) -> None:
+        job = self._work.job
+        self.class_panel.show_mixing(self._mixing, is_searching=job is not None and job.argv[0] == "index")
 
     def _look_for_progress(self) -> None:
         """Show how far a t-SNE that is being made has come."""
@@ -316,7 +349,8 @@ class MapView(QWidget):
             self._stack.setCurrentWidget(front)
             self.setFocusProxy(front)
         has_panel = self._choices.has_legend and front is not self.empty
-        self.panel.setVisible(has_panel)
+        self.panel.setVisible(has_panel and front is not self.class_canvas)
+        self.class_panel.setVisible(has_panel and front is self.class_canvas)
         self._panel_line.setVisible(has_panel)
         self.bar.show_map(is_there=front is not self.empty, of_pictures=front is not self.class_canvas)
         for value, _, tip in METHODS:
@@ -351,6 +385,7 @@ class MapView(QWidget):
             if self._is_so_far:
                 self._read()
         self._show_by()
+        self._show_mixing()
         self._show_state()
 
     def _show_note(self) -> None:
@@ -387,6 +422,8 @@ class MapView(QWidget):
             if self._is_of_classes and self._classes is not None:
                 classes = counted(len(self._classes.about.names), "class", "classes")
                 text = tr("{classes}: a click selects its pictures", classes=classes)
+                if n := len(self._state.selected):
+                    text = tr("{classes} · {pictures} selected", classes=classes, pictures=counted(n, tr("picture")))
         self._status.setText(text)
         self.canvas.setAccessibleDescription(text)
 
@@ -439,10 +476,16 @@ class MapView(QWidget):
         self._session.select_with_tool(ids, how, text)
 
     def _select_class(self, number: int, how: How) -> None:
-        self._session.select_with_tool(self._of_class(number), how, tr("Select a class"))
+        self._select_named(self._class_caption(number), how)
+
+    def _select_named(self, name: str, how: How) -> None:
+        self._session.select_with_tool(self._named(name), how, tr("Select a class"))
 
     def _of_class(self, number: int) -> Ids:
-        table, name = self._state.table, self._class_caption(number)
+        return self._named(self._class_caption(number))
+
+    def _named(self, name: str) -> Ids:
+        table = self._state.table
         return table.ids_N[table.label.is_one_of([name])]
 
     def _select_group(self) -> None:

@@ -80,6 +80,12 @@ class MapWork:
             steps.insert(0, (embed_again(state.project, data.plan), tr("Compute features of new pictures")))
         self._desk.jobs.chain(steps)
 
+    def find_neighbours(self) -> None:
+        """Find who is near whom in the set in use."""
+        state = self._desk.session.state
+        if state.project is not None and state.set_row is not None and self.job is None:
+            self._desk.jobs.start(index(state.project, state.set_row.number), tr("Find neighbours"))
+
     def find_clusters(self, then: Callable[[], object]) -> None:
         """Find groups of pictures that are alike."""
         state = self._desk.session.state

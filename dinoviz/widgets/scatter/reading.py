@@ -16,6 +16,7 @@ from engine.errors import UserError
 from engine.finding.class_map_files import ClassMapAbout, kept_class_map
 from engine.finding.labels import key_with_labels
 from engine.finding.map_files import MapAbout, Method, read_any_map, so_far_path
+from engine.finding.neighbours import TABLE
 from engine.sets import FeatureSet, SetPlan
 
 
@@ -166,7 +167,9 @@ def read_map_again(
 
 
 def stamps(folder: Path, what: str) -> tuple[int, ...]:
-    """Return when what a map or clusters are read from was last written, 0 for never."""
+    """Return when what a map, clusters or neighbours are read from was last written, 0 for never."""
+    if what == "neighbours":
+        return _written(folder / "rows.npy"), _written(folder / TABLE)
     if what == "clusters":
         return _written(folder / "clusters-kmeans.json"), _written(folder / "clusters-hdbscan.json")
     return _written(folder / "rows.npy"), _written(folder / f"map-{what}.json")

@@ -34,7 +34,7 @@ from engine.models.vit import Features
 from engine.recipes import Plan
 from engine.seeing.views import RESIZE, central, normalise
 from engine.training.crops import GLOBALS
-from engine.training.losses import entropy
+from engine.training.losses import entropy, koleo_loss
 from engine.training.objectives.objective import Loss, Objective, Part, new_backbone, runs_of_one_size
 from engine.training.objectives.self_distillation import (
     mean_over_processes,
@@ -224,6 +224,9 @@ class Distillation(Objective):
         if answer.patches_GBPF:
             weight = self.plan.distillation.patch_weight
             parts["patches"] = weight * patch_loss(said.patches_GBPF, answer.patches_GBPF)
+        if self.settings.koleo:
+            spread = [koleo_loss(view) for view in said.cls_VBD[:GLOBALS]]
+            parts["koleo"] = self.settings.koleo * torch.stack(spread).sum()
         total = torch.stack(list(parts.values())).sum()
         watched = self._watch(said, answer) if watch else {}
         return Loss(total, {name: value.detach() for name, value in parts.items()}, watched)

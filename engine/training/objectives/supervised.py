@@ -9,7 +9,7 @@ Letters after a name are its axes:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,7 @@ from engine.training import mixing
 from engine.training.losses import entropy
 from engine.training.mixing import Box, Mix
 from engine.training.objectives.objective import Loss, Objective, Part, new_backbone
+from engine.training.objectives.self_distillation import spread_of
 from engine.training.schedules import Moment
 
 HEAD_STD = 0.02
@@ -38,6 +39,13 @@ class Exercise:
     first: int
 
 
+class Judged(NamedTuple):
+    """What is said of some pictures: the score of each class, (B, K) float32, and the backbone's [CLS]."""
+
+    logits_BK: Tensor
+    cls_BD: Tensor
+
+
 class Classifier(nn.Module):
     """A backbone and one linear layer on its [CLS], or on that and the mean of its patches."""
 
@@ -49,14 +57,14 @@ class Classifier(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, pictures_BCYX: Tensor) -> Tensor:
-        """Return the score of each class, (B, K), float32."""
+    def forward(self, pictures_BCYX: Tensor) -> Judged:
+        """Return what is said of some pictures."""
         features: Features = self.backbone(pictures_BCYX)
         taken_BF = features.cls_BD
         if self.takes_mean:
             taken_BF = torch.cat([taken_BF, features.patches_BPD.mean(dim=1)], dim=1)
         with torch.autocast(pictures_BCYX.device.type, enabled=False):
-            return cast("Tensor", self.head(taken_BF.float()))
+            return Judged(self.head(taken_BF.float()), features.cls_BD)
 
 
 class Supervised(Objective):
@@ -117,22 +125,23 @@ class Supervised(Objective):
         assert part.labels_B is not None
         settings, seed, n_classes = self.plan.supervised, self.plan.run.seed, len(self.counts_K)
         pictures_BCYX = mixing.erased(part.views_VBCYX[0], answer.boxes, seed=seed, step=at.step, first=answer.first)
-        logits_BK: Tensor = self.learner(mixing.mixed(pictures_BCYX, answer.mix))
+        judged: Judged = self.learner(mixing.mixed(pictures_BCYX, answer.mix))
         smoothing = settings.label_smoothing
         targets_BK = mixing.targets(part.labels_B, n_classes, smoothing=smoothing, mix=answer.mix)
-        cross_entropy = mixing.soft_cross_entropy(logits_BK, targets_BK)
-        watched = self._watch(logits_BK, targets_BK) if watch else {}
+        cross_entropy = mixing.soft_cross_entropy(judged.logits_BK, targets_BK)
+        watched = self._watch(judged, targets_BK) if watch else {}
         return Loss(cross_entropy, {"cross_entropy": cross_entropy.detach()}, watched)
 
     @torch.no_grad()
-    def _watch(self, logits_BK: Tensor, targets_BK: Tensor) -> dict[str, Tensor]:
-        """Return the share of right answers, and the loss of who knows only how frequent classes are."""
+    def _watch(self, judged: Judged, targets_BK: Tensor) -> dict[str, Tensor]:
+        """Return the share of right answers, the loss of who knows only how frequent classes are, and the spread."""
         smoothing = self.plan.supervised.label_smoothing
         frequent_K = self.counts_K / self.counts_K.sum()
         constant_K = frequent_K * (1 - smoothing) + smoothing / len(frequent_K)
         return {
-            "train_accuracy": (logits_BK.argmax(dim=1) == targets_BK.argmax(dim=1)).float().mean(),
+            "train_accuracy": (judged.logits_BK.argmax(dim=1) == targets_BK.argmax(dim=1)).float().mean(),
             "knowing_nothing": entropy(constant_K[None]),
+            **spread_of(judged.cls_BD),
         }
 
     @torch.no_grad()
@@ -140,6 +149,6 @@ class Supervised(Objective):
         """Return the score of each class for normalised pictures, (B, K), float32; the network keeps its mode."""
         was_training = self.student.training
         self.student.eval()
-        scores_BK = self.student(pictures_BCYX).float()
+        scores_BK: Tensor = self.student(pictures_BCYX).logits_BK
         self.student.train(was_training)
         return scores_BK

@@ -1,0 +1,131 @@
+"""What holds for every way to learn: resume, numbers that are not finite, collapse, odd pictures."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.catalogue import OBJECTIVES as ABOUT
+from engine.catalogue import heeded
+from engine.errors import Diverged
+from engine.settings import FIELDS
+from engine.terminal import run
+from engine.training.objectives import OBJECTIVES
+from tests.killing import TINY, Killer, differences, state_of
+from tests.makers import write_photos
+
+SMALL = TINY | {
+    "projector-width": "16",
+    "projector-out": "8",
+    "predictor-width": "16",
+    "queue": "16",
+    "swav-prototypes": "16",
+    "teacher": "bundled",
+    "teacher-side": "16",
+    "separate-heads": "yes",
+    "ibot-prototypes": "16",
+    "ibot-bottleneck": "8",
+}
+"""A tiny run of any objective, which takes of these what it heeds."""
+
+
+def train(objective: str, photos: Path, project: Path, **changed: str) -> list[str]:
+    """Return the command that starts a tiny run of an objective."""
+    flags = SMALL | {name.replace("_", "-"): value for name, value in changed.items()}
+    sections = heeded(objective)
+    flags = {name: value for name, value in flags.items() if FIELDS[name.replace("-", "_")][0] in sections}
+    flags["objective"] = objective
+    return ["train", str(photos), "--project", str(project), "--quiet", *(f"--{n}={v}" for n, v in flags.items())]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures") / "photos"
+    write_photos(folder, 12, labels=("a", "b"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def told_in(project: Path) -> list[dict]:
+    return [json.loads(line) for line in (project / "runs/0001/events.jsonl").read_text().splitlines()]
+
+
+def test_every_objective_of_the_catalogue_is_there():
+    assert list(OBJECTIVES) == list(ABOUT)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(objective, photos, tmp_path):
+    killer = Killer(3)
+    whole, killed = tmp_path / "whole.dinoviz", tmp_path / "killed.dinoviz"
+    assert killer.finish(train(objective, photos, whole)) == 0
+    assert killer.kill_inside_a_save(train(objective, photos, killed), 25)
+    assert killer.finish(["resume", str(killed / "runs/0001"), "--quiet"]) == 0
+    assert differences(state_of(killed / "runs/0001"), state_of(whole / "runs/0001")) == []
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_numbers_that_are_not_finite_end_the_run_and_leave_the_checkpoint_before(
+    objective, photos, tmp_path, monkeypatch
+):
+    import engine.training.train as loop
+
+    calls = [0]
+    normalise = loop.normalise
+
+    def poisoned(pictures: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return normalise(pictures) * (float("nan") if calls[0] > 40 else 1.0)
+
+    monkeypatch.setattr(loop, "normalise", poisoned)
+    project = tmp_path / "p.dinoviz"
+    assert run(train(objective, photos, project)) == Diverged.exit_code
+    newest = state_of_newest(project)
+    assert newest
+    assert all(torch.isfinite(tensor).all() for tensor in newest.values() if tensor.is_floating_point())
+
+
+def state_of_newest(project: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    newest = sorted((project / "runs/0001/checkpoints").glob("step-*"))[-1]
+    return load_file(newest / "train.safetensors")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_features_that_are_all_alike_are_named_with_a_remedy(objective, tmp_path):
+    folder = tmp_path / "photos"
+    for i in range(12):
+        place = folder / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((40 + i, 40, 3), 128, np.uint8)).save(place / f"p{i:02d}.png")
+    project = tmp_path / "p.dinoviz"
+    alike = {"jitter": "0", "grey": "0", "solarize": "0", "blur": "off", "erasing": "0"}
+    command = train(objective, folder, project, epochs="40", measure_epochs="0", checkpoint_seconds="1000", **alike)
+    assert run(command) == 0
+    warnings = [told for told in told_in(project) if told.get("level") == "warning"]
+    assert any("features alike" in told["text"] or "collapse" in told["text"] for told in warnings), warnings
+    assert all(told["hint"] for told in warnings)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_odd_and_broken_files_beside_the_photos_do_not_stop_it(objective, photos, data, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    odd = [path for path in sorted((data / "odd").rglob("*")) if path.is_file()]
+    for path in odd:
+        shutil.copy(path, folder / "a" / f"odd-{path.name}")
+    project = tmp_path / "p.dinoviz"
+    assert run(train(objective, folder, project, epochs="2")) in (0, 4)
+    assert (project / "runs/0001/backbone.safetensors").exists()
