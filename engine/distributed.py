@@ -34,6 +34,12 @@ def world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def machines() -> int:
+    """Return on how many machines the processes are, as torchrun says."""
+    processes = world()[1]
+    return max(1, processes // int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
+
+
 def join(device: Device) -> torch.device:
     """Join the other processes, if there are any, and return the device that is this one's."""
     _, processes = world()

@@ -50,6 +50,7 @@ from engine.settings import (
     Settings,
     SupervisedSettings,
     SwavSettings,
+    TeacherFacts,
     TuningSettings,
     Value,
     before_of,
@@ -259,6 +260,7 @@ def settle(recipe: Recipe, facts: Facts) -> Plan:
     except ValidationError as problem:
         raise BadRecipe("These settings cannot be run together: " + problem.errors()[0]["msg"] + ".") from None
     _check(plan)
+    _check_lesson(plan, facts)
     _check_tuning(plan, facts)
     return plan
 
@@ -301,7 +303,6 @@ def _check_heeded(recipe: Recipe) -> None:
 def _check(plan: Plan) -> None:
     """Refuse what would fail later, naming the values."""
     run, crops, shape = plan.run, plan.crops, plan.shape
-    _check_lesson(plan)
     _check_sharding(plan)
     if isinstance(shape, VitShape):
         sides = {"global_side": crops.global_side, "local_side": crops.local_side}
@@ -385,7 +386,7 @@ def _check_sharding(plan: Plan) -> None:
             raise BadRecipe(f"{name} {value} cannot be split with --sharding fsdp.", "Take --sharding none.")
 
 
-def _check_lesson(plan: Plan) -> None:
+def _check_lesson(plan: Plan, facts: Facts) -> None:
     """Refuse to learn labels or from a teacher where there is none."""
     if plan.run.objective == "supervised" and len(plan.classes) < MIN_CLASSES:
         raise BadRecipe(
@@ -401,3 +402,15 @@ def _check_lesson(plan: Plan) -> None:
         for name in OF_A_MOVING_TEACHER:
             if getattr(plan.dino, name) != FIELDS[name][1].default:
                 raise BadRecipe(f"{name} means nothing where the teacher is frozen.", f"Leave {name} out.")
+        _check_teacher(plan, facts.teacher)
+
+
+def _check_teacher(plan: Plan, teacher: TeacherFacts | None) -> None:
+    if teacher is None:
+        return
+    k, side = plan.dino.prototypes, plan.distillation.teacher_side
+    if teacher.prototypes and k != teacher.prototypes:
+        raise BadRecipe(f"prototypes {k} is not the {teacher.prototypes} of the teacher's head.", "Leave it out.")
+    if side % teacher.multiple or teacher.fixed_side not in (0, side):
+        fitting = teacher.fixed_side or max(1, round(side / teacher.multiple)) * teacher.multiple
+        raise BadRecipe(f"teacher_side {side} is not a side that the teacher takes.", f"Take {fitting}, for example.")

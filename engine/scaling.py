@@ -48,6 +48,11 @@ H100 = Gpu(
     network_bytes_per_s=50 * GIGA,
 )
 """NVIDIA H100 SXM data sheet: 989 TFLOPS dense, NVLink 900 GB/s both ways; DGX H100: a 400 Gb/s NDR adapter each."""
+H200 = replace(H100, name="H200 141 GB", memory_bytes=141e9)
+"""NVIDIA H200 data sheet: as the H100, with 141 GB."""
+A100_80 = replace(A100_40, name="A100 80 GB", memory_bytes=80 * 2**30)
+GPUS = {"a100-40": A100_40, "a100": A100_80, "h100": H100, "h200": H200}
+"""Those that can be named."""
 
 USED = 0.34
 """Share of the promised operations that a step does.

@@ -5,6 +5,7 @@ every tenth is asked about. What the commands that measure have in common, on al
 gauge of a run has it. Labels are for measuring only.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -131,8 +132,8 @@ def score(
         pool=found.pool,
         by_class={
             label: share
-            for label, share in zip(classes, found.by_class_C.tolist(), strict=True)
-            if share == share  # NaN where nobody of the class was asked about
+            for label, share in zip(classes, found.by_class_C.tolist(), strict=False)  # the last may not be readable
+            if not math.isnan(share)
         },
         known=len(known),
         asked=len(asked),

@@ -13,7 +13,7 @@ from engine import distributed
 
 
 def run_together(n: int, work: Callable[[], object], *, seconds: float = 200) -> None:
-    """Run ``work`` in ``n`` processes that know of each other, as torchrun starts them; raise where one of them fails."""
+    """Run ``work`` in ``n`` processes that know of each other, as torchrun starts them; raise where one fails."""
     fork = multiprocessing.get_context("fork")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -35,11 +35,14 @@ def _be(rank: int, n: int, port: int, work: Callable[[], object]) -> None:
     os.environ.pop("TORCHELASTIC_RUN_ID", None)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    code = 1
     try:
         work()
         distributed.leave()
-    except BaseException:
-        traceback.print_exc()
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
-    os._exit(0)
+        os._exit(code)  # past what the tests' process would do at its end

@@ -9,10 +9,10 @@ from PySide6.QtCore import QPoint, QRect, QSize, Qt, QTimer
 from PySide6.QtGui import QCursor
 from PySide6.QtWidgets import (
     QAbstractButton,
-    QAbstractScrollArea,
     QFrame,
     QHBoxLayout,
     QLabel,
+    QScrollArea,
     QScrollBar,
     QVBoxLayout,
     QWidget,
@@ -52,7 +52,7 @@ class Toasts(QWidget):
 
     def __init__(self, session: Session, trigger: Callable[[str], object], parent: QWidget) -> None:
         super().__init__(parent)
-        self._session, self._trigger = session, trigger
+        self._session, self._trigger, self._window = session, trigger, parent
         self._project: Path | None = None
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -78,7 +78,8 @@ class Toasts(QWidget):
             self._close(card)
 
     def _cards(self) -> list[QWidget]:
-        return [self._column.itemAt(i).widget() for i in range(self._column.count())]
+        items = (self._column.itemAt(i) for i in range(self._column.count()))
+        return [card for item in items if item is not None and (card := item.widget()) is not None]
 
     def show_notice(self, notice: Notice) -> None:
         """Show a notice, in place of the same one said before."""
@@ -86,7 +87,7 @@ class Toasts(QWidget):
             if card.property("says") == [notice.text, notice.hint]:
                 self._close(card)
         while self._column.count() >= self.MOST:
-            self._close(self._column.itemAt(0).widget())
+            self._close(self._cards()[0])
         card = self._card(notice)
         card.setProperty("says", [notice.text, notice.hint])
         self._column.addWidget(card)
@@ -165,11 +166,11 @@ class Toasts(QWidget):
 
     def _under_mouse(self) -> list[QRect]:
         """Return what is around the mouse, unless that is on a notice already: something is about to be pressed."""
-        mouse = self.parentWidget().mapFromGlobal(QCursor.pos())
+        mouse = self._window.mapFromGlobal(QCursor.pos())
         return [] if _has_mouse(self) else [QRect(mouse, QSize()).adjusted(*AROUND_MOUSE_PX)]
 
     def _room(self) -> QRect:
-        return self.parentWidget().rect().adjusted(0, 0, -theme.SPACE_L, -BAR_PX - theme.SPACE_L)
+        return self._window.rect().adjusted(0, 0, -theme.SPACE_L, -BAR_PX - theme.SPACE_L)
 
     def _give_way(self) -> None:
         """Move where something to be pressed came to lie below; not from under the mouse."""
@@ -178,12 +179,12 @@ class Toasts(QWidget):
 
     def _pressed(self) -> list[QRect]:
         """Return where something can be pressed or typed into, in the window."""
-        window = self.parentWidget()
+        window = self._window
         most = LARGE_SHARE * window.width() * window.height()
         found = []
         for part in window.findChildren(QWidget):
             takes_keys = part.focusPolicy() != Qt.FocusPolicy.NoFocus or isinstance(part, QAbstractButton)
-            is_room = isinstance(part, QScrollBar | QAbstractScrollArea) or part.width() * part.height() > most
+            is_room = isinstance(part, QScrollBar | QScrollArea) or part.width() * part.height() > most
             if takes_keys and not is_room and part.isVisible() and part.isEnabled() and not self.isAncestorOf(part):
                 rect = _seen_in(part, window)
                 if not rect.isEmpty():
@@ -200,11 +201,11 @@ def _seen_in(part: QWidget, window: QWidget) -> QRect:
     """Return where a widget is in a window, as far as what it lies in shows it."""
     rect, at = part.rect(), part
     while at is not window:
-        rect = rect.translated(at.pos())
-        at = at.parentWidget()
-        if at is None or (at.isWindow() and at is not window):
+        above = at.parentWidget()
+        if above is None or at.isWindow():
             return QRect()
-        rect &= at.rect()
+        rect = rect.translated(at.pos()) & above.rect()
+        at = above
     return rect
 
 

@@ -13,14 +13,16 @@ from engine import distributed
 from engine.catalogue import Shape
 from engine.commands import Outcome, StopSignal
 from engine.commands.listing import named_in_words
+from engine.elsewhere import Elsewhere, Taken, most_of
 from engine.errors import EXIT_PARTIAL, BadInput, BadRecipe
-from engine.estimates import Estimate
+from engine.estimates import CROPS_PER_S, Estimate
 from engine.facts import TRAIN, Machine, facts_of, to_train_on
 from engine.models.weights import load_backbone, write_backbone
 from engine.project import Picture, Project, pictures_folder_of
 from engine.protocol import Noticed, Tell
 from engine.quantities import size_in_words, time_in_words
 from engine.recipes import Plan, Recipe, settle
+from engine.scaling import cores_to_crop
 from engine.settings import FIELDS, SECTIONS, TeacherFacts, Value, choices_of, range_of, source_of, unit_of
 from engine.store import sole_writer, write_atomically
 from engine.training.checkpoint import Checkpoint, newest
@@ -145,6 +147,7 @@ def plan_for(
     *,
     classes: tuple[str, ...] = (),
     teacher: TeacherFacts | None = None,
+    processes: int | None = None,
 ) -> Plan:
     """Settle a recipe for some pictures on this machine.
 
@@ -156,16 +159,17 @@ def plan_for(
         shape: of the weights it starts from.
         classes: to learn, where labels are learnt.
         teacher: what is learnt from, where it is frozen; found by its name where it is not given.
+        processes: how many will train together; as many as there are, where it is not said.
     """
     name = str(recipe.asked.get("teacher", ""))
     if recipe.asked.get("objective") == "distillation" and name and teacher is None:
         teacher = load_teacher(name).facts()
     facts = facts_of(
         [min(picture.rows or 1, picture.cols or 1) for picture in pictures],
-        machine,
+        replace(machine, cores=machine.cores * distributed.machines()),
         project,
         start=shape,
-        processes=distributed.world()[1],
+        processes=processes or distributed.world()[1],
         classes=classes,
         teacher=teacher,
     )
@@ -355,6 +359,23 @@ def estimate_in_words(took: Estimate) -> str:
             f"  {size_in_words(took.memory_bytes)} of memory, {size_in_words(took.disk_bytes)} of disk",
         )
     )
+
+
+def taken_in_words(took: Taken, there: Elsewhere) -> str:
+    """Return what a run would take of GPUs that are not here, as lines under its plan."""
+    memory, pace = took.memory, took.pace
+    talking = pace.communicating_s / pace.step_s
+    cores = cores_to_crop(pace.pictures_per_s, CROPS_PER_S)
+    parts = ", ".join(f"{name} {size_in_words(size)}" for name, size in most_of(memory))
+    lines = [
+        f"On {there.gpus} x {there.gpu.name} it would take about",
+        f"  {size_in_words(memory.total)} of memory each: {parts}",
+        f"  {time_in_words(took.seconds)} at {pace.pictures_per_s:,.0f} pictures/s, {talking:.0%} of it to communicate",
+        f"  {cores:,} cores to crop, of all machines together",
+    ]
+    if memory.total > there.gpu.memory_bytes:
+        lines.append(f"  which is more than a {there.gpu.name} has: take more accumulation, or --checkpointing")
+    return "\n".join(lines)
 
 
 def plan_in_words(plan: Plan, asked: Mapping[str, Value]) -> str:

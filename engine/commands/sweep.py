@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from engine.commands import Outcome, StopSignal, new_parser
 from engine.commands.listing import counted, made_folder, write_csv
-from engine.commands.runs import add_fields, asked_in, plan_for, to_learn_from
+from engine.commands.runs import add_fields, asked_in, labels_to_learn, plan_for, to_learn_from
 from engine.commands.scanning import open_project, scan_into
 from engine.errors import EXIT_BUG, EXIT_PARTIAL, BadRecipe, Stopped
 from engine.estimates import estimate
@@ -23,7 +24,7 @@ from engine.project import Picture, Project
 from engine.protocol import Made, Noticed, Tell
 from engine.provenance import of_program
 from engine.quantities import time_in_words
-from engine.recipes import Recipe
+from engine.recipes import Plan, Recipe
 from engine.run_files import newest_speed
 from engine.scoring import Division, divided
 from engine.seeing.drawing import write_png
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
     parallel = _parallel(arguments.parallel, machine)
     with open_project(arguments.folder, arguments.project, tell) as project:
         readable = scan_into(project, tell).readable
-        jobs = _jobs(sweep, flags, seeds, to_learn_from(readable), machine, project)
+        jobs = _jobs(sweep, flags, seeds, readable, machine, project, tell)
         folder = project.folder / FOLDER / name
 
         def conductor(should_stop: Callable[[], bool]) -> Conductor:
@@ -174,27 +175,37 @@ def _jobs(
     sweep: SweepList,
     flags: Recipe,
     seeds: Sequence[int],
-    pictures: Sequence[Picture],
+    readable: Sequence[Picture],
     machine: Machine,
     project: Project,
+    tell: Tell,
 ) -> list[Job]:
     """Settle every run with every seed, so that none is refused after others took hours.
 
     Raises:
         BadRecipe: fields of a run, which is named, cannot be run.
     """
-    jobs, data = [], fingerprint(pictures)
+    jobs = []
     for seed in seeds:
         for row in sweep.rows:
             recipe = sweep.recipe_of(row, flags, seed)
-            init = str(recipe.asked.get("init", ""))
-            shape = load_backbone(init).shape if init else None
-            settled = checked(
-                lambda recipe=recipe, shape=shape: plan_for(recipe, pictures, machine, project.folder, shape),
-                f"run '{row.name}'",
-            )
-            jobs.append(Job(name=row.name, seed=seed, recipe=recipe, plan=settled, key=key_of(recipe, data)))
+            settle = partial(_settled, recipe, readable, machine, project, tell)
+            plan, data = checked(settle, f"run '{row.name}'")
+            jobs.append(Job(name=row.name, seed=seed, recipe=recipe, plan=plan, key=key_of(recipe, data)))
     return jobs
+
+
+def _settled(
+    recipe: Recipe, readable: Sequence[Picture], machine: Machine, project: Project, tell: Tell
+) -> tuple[Plan, str]:
+    """Return the plan of a recipe, as ``engine train`` makes it, and a digest of what it learns from."""
+    chosen = labels_to_learn(project, recipe, readable, tell)
+    pictures = chosen.learnt if chosen else to_learn_from(readable)
+    init = str(recipe.asked.get("init", ""))
+    shape = load_backbone(init).shape if init else None
+    classes = chosen.classes if chosen else ()
+    plan = plan_for(recipe, pictures, machine, project.folder, shape, classes=classes)
+    return plan, fingerprint(pictures) + (labels_key(pictures) if chosen else "")
 
 
 def _seconds(conductor: Conductor, jobs: Sequence[Job], machine: Machine) -> list[float]:

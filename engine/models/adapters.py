@@ -64,7 +64,8 @@ def adapt(backbone: nn.Module, rank: int, *, alpha: float | None = None, has_lea
         assert isinstance(block, Block)
         if not isinstance(block.attn.qkv, nn.Linear):
             raise BadRecipe("This backbone has adapters already.", "Fold them in first.")
-        block.attn.qkv = AdaptedLinear(block.attn.qkv, rank, rank if alpha is None else alpha)  # type: ignore[assignment] - it stands in for the layer
+        adapted = AdaptedLinear(block.attn.qkv, rank, rank if alpha is None else alpha)
+        block.attn.qkv = adapted  # type: ignore[assignment] - it stands in for the layer
     if has_learning_norms:
         for module in backbone.modules():
             if isinstance(module, nn.LayerNorm):

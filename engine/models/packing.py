@@ -54,8 +54,10 @@ def packing_of(sizes: Sequence[tuple[int, int]], device: torch.device) -> Packin
 
 @lru_cache(maxsize=64)  # those of a run's crops, whole and with pictures left out
 def _starts(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    lengths = torch.tensor([0, *(n_tokens for n_pictures, n_tokens in sizes for _ in range(n_pictures))])
-    return lengths.cumsum(0).to(device, torch.int32)
+    # Places first counted during inference must still be usable in training.
+    with torch.inference_mode(False):
+        lengths = torch.tensor([0, *(n_tokens for n_pictures, n_tokens in sizes for _ in range(n_pictures))])
+        return lengths.cumsum(0).to(device, torch.int32)
 
 
 def pack(groups_BND: Sequence[Tensor]) -> Tensor:

@@ -32,7 +32,7 @@ from engine.seeing.drawing import (
 PANEL_PX = (560, 400)
 """Width and height of the area that curves are drawn in."""
 AXIS_PX, UNDER_PX, LEGEND_ROW_PX = 64, 44, 24
-TICKS = 5
+MOST_TICKS = 7
 LINE_PX = 2
 GRID: Colour = (226, 226, 224)
 FIGURES = (("teacher_entropy", "Entropy of the teacher's answers"), ("kl", "KL of teacher and student"))
@@ -114,16 +114,23 @@ def _with_panel(
 def _draw_axes(page: Image.Image, corner: tuple[int, int], last: float, most: float, marked: float | None) -> None:
     (left, top), (width, height) = corner, PANEL_PX
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT_PX - 1)
-    for tick in range(TICKS):
-        share = tick / (TICKS - 1)
-        x, y = left + share * width, top + (1 - share) * height
+    for value in _ticks(most):
+        y = top + height * (1 - value / most)
         draw.line((left, y, left + width, y), fill=GRID)
-        draw.text((left - 8, y), f"{share * most:.2g}", PALE_INK, font, anchor="rm")
-        draw.text((x, top + height + 8), f"{share * last:.3g}", PALE_INK, font, anchor="mt")
+        draw.text((left - 8, y), f"{value:g}", PALE_INK, font, anchor="rm")
+    for epoch in _ticks(last):
+        draw.text((left + epoch / last * width, top + height + 8), f"{epoch:g}", PALE_INK, font, anchor="mt")
     draw.text((left + width / 2, top + height + 24), printable("epochs"), PALE_INK, font, anchor="mt")
     draw.line((left, top, left, top + height, left + width, top + height), fill=INK)
     if marked:
         y = top + height * (1 - marked / most)
         for x in range(left, left + width, 10):
             draw.line((x, y, x + 4, y), fill=PALE_INK)
-        draw.text((left + width - 4, y + 4), "ln K", PALE_INK, font, anchor="rt")
+        draw.text((left + width - 4, y - 3), "ln K", PALE_INK, font, anchor="rb")
+
+
+def _ticks(most: float) -> list[float]:
+    """Return round numbers from 0 to ``most``, ``MOST_TICKS`` at most: steps of 1, 2 or 5 of some power of ten."""
+    power = 10.0 ** math.floor(math.log10(most / MOST_TICKS))
+    step = next(power * digit for digit in (1, 2, 5, 10) if most / (power * digit) < MOST_TICKS)
+    return [step * number for number in range(MOST_TICKS) if step * number <= most]

@@ -15,16 +15,18 @@ nothing to a run whose objective does not heed them, and are left out there.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.catalogue import heeded
 from engine.errors import BadInput, BadRecipe
 from engine.recipes import Recipe
 from engine.settings import FIELDS, SECTIONS
 from engine.sweeps.marks import MARKS
+
+T = TypeVar("T")
 
 BUILT_IN_FOLDER = Path(__file__).parents[2] / "resources" / "sweeps"
 BUILT_IN = {
@@ -123,7 +125,7 @@ def _recipe_in(content: Mapping[str, Any], whose: str) -> Recipe:
     return checked(lambda: Recipe.of(flat), whose)
 
 
-def checked(make: Any, whose: str) -> Any:
+def checked(make: Callable[[], T], whose: str) -> T:
     """Return what ``make`` returns; a refusal names whose field it is about."""
     try:
         return make()

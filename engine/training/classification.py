@@ -126,9 +126,9 @@ def figures_in_words(found: Confusion, split: str) -> list[str]:
     if "top5" in scores:
         lines[0] += f", {scores['top5']:.3f} among the first five answers"
     lines[0] += f" (always the largest class: {found.largest_share:.3f})"
-    asked = [figures for figures in found.classes() if figures.pictures]
-    worst = sorted(asked, key=lambda figures: figures.recall)[:MOST_MISTAKES]
-    lines.append("found least often: " + ", ".join(f"{f.name} {f.recall:.0%} of {f.pictures}" for f in worst))
+    missed = [figures for figures in found.classes() if figures.pictures and figures.recall < 1]
+    if worst := sorted(missed, key=lambda figures: figures.recall)[:MOST_MISTAKES]:
+        lines.append("found least often: " + ", ".join(f"{f.name} {f.recall:.0%} of {f.pictures}" for f in worst))
     if mistakes := found.mistakes(MOST_MISTAKES):
         taken = ", ".join(f"{truth} for {answer} ({count})" for truth, answer, count in mistakes)
         lines.append(f"taken for another most often: {taken}")

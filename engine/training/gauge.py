@@ -112,7 +112,7 @@ class Gauge:
 
     def _accuracy(self, features_ND: Tensor) -> float:
         if self.labels_N is None:
-            return math.nan
+            return 0.0
         known_KD, labels_K = features_ND[self.known_K], self.labels_N[self.known_K]
         if self._is_among_known:
             return leave_one_out_accuracy(known_KD, labels_K, torch.arange(len(known_KD)))

@@ -178,7 +178,9 @@ class Watch:
         before, after = self.in_short(self.start), self.in_short(self.best)
         if not self.has_gained:
             return f"{before}: nothing was better than the weights it started from, which are kept ({ended})"
-        return f"{before} → {after.rpartition(' ')[2]} (best at step {self.best_step:,}, {ended})"
+        chance = ", which may be chance" if self.best_score - 1.0 < tolerance_of(self.start) else ""
+        number = after.removeprefix(before.rpartition(" ")[0] + " ")
+        return f"{before} → {number}{chance} (best at step {self.best_step:,}, {ended})"
 
 
 def _reading(of: str, numbers: Mapping[str, float]) -> Reading:

@@ -59,7 +59,7 @@ def test_typing_settles_the_others_live_and_giving_back_undoes_it(qtbot, typing)
     qtbot.keyClicks(edit(typing, "epochs"), "40")
     assert typing.texts == {"epochs": "40"}
     assert edit(typing, "warmup_epochs").placeholderText() == "4" != before
-    assert "asked for" in typing.form.rows["epochs"]._reason.text()
+    assert "your choice" in typing.form.rows["epochs"]._reason.text()
     qtbot.mouseClick(typing.form.rows["epochs"]._back, Qt.MouseButton.LeftButton)
     assert typing.texts == {}
     assert edit(typing, "epochs").text() == ""

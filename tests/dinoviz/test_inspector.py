@@ -8,7 +8,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel
 
 from dinoviz.widgets.pills import Pill, Stars, TagField, WordField
-from dinoviz.window.inspector import Inspector, _said
+from dinoviz.window.inspector import LABELS_SHOWN, Inspector, _Bars, _said
 from tests.dinoviz.desks import made_desk
 from tests.dinoviz.projects import scanned, with_features
 
@@ -179,3 +179,13 @@ def test_without_features_it_says_where_they_are_made(qtbot, tmp_path):
         qtbot.waitUntil(lambda: len(desk.session.state.shown) == 3)
         look_at(desk, panel, qtbot, 1)
         assert "Find or Map" in panel._one._alike._hint.text()
+
+
+def test_labels_beyond_the_most_frequent_are_counted_as_one_or_several(qtbot):
+    bars = _Bars()
+    qtbot.addWidget(bars)
+    counts = tuple((f"label {i}", 9 - i) for i in range(LABELS_SHOWN + 2))
+    bars.show_counts(counts[:-1])
+    assert ", 1 other " in bars.accessibleName()
+    bars.show_counts(counts)
+    assert ", 2 others " in bars.accessibleName()

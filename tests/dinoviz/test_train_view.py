@@ -11,8 +11,11 @@ from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QWid
 
 from dinoviz.desk import Desk
 from dinoviz.jobs import Job
+from dinoviz.session import RunRow
 from dinoviz.views.train import machine_facts
 from dinoviz.views.train import view as train
+from dinoviz.views.train.infos import read_infos
+from dinoviz.views.train.runs import knn_in_words
 from dinoviz.views.train.view import TrainView
 from engine.facts import Machine
 from engine.protocol import Made
@@ -267,3 +270,14 @@ def test_a_run_of_another_process_is_found_stopped_and_can_be_gone_on_with(qtbot
             process.kill()
     qtbot.waitUntil(lambda: (desk.session.refresh(), shown_state(view) == "stopped")[1], timeout=10_000)
     qtbot.waitUntil(lambda: view.run_page.resume.isVisible())
+
+
+def test_a_measurement_from_before_says_at_which_step_it_was_made(tmp_path):
+    run = made_run(scanned(tmp_path), events=0)
+    tell(run, measured(8, knn=0.512), measured(9), measured(10))
+    (info,) = read_infos([RunRow(number=1, folder=run, started=0.0, state="stopped", about="")])
+    assert (info.step, info.knn_step) == (10, 8)
+    assert knn_in_words(info) == "k-NN 51.2 % at step 8"
+    tell(run, measured(11, knn=0.6))
+    (info,) = read_infos([RunRow(number=1, folder=run, started=0.0, state="stopped", about="")])
+    assert knn_in_words(info) == "k-NN 60.0 %"

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, Qt
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QApplication, QComboBox, QDialog, QLineEdit, QSystemTrayIcon, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QDialog, QLineEdit, QPushButton, QSystemTrayIcon, QWidget
 from pytestqt.qtbot import QtBot
+from shiboken6 import isValid
 
 from dinoviz import crash_log, theme
 from dinoviz.actions import ACTIONS, Actions
@@ -22,6 +23,7 @@ from dinoviz.jobs import Job
 from dinoviz.preferences import memory_file, preferences_file, read_preferences, write_preferences
 from dinoviz.query import Query
 from dinoviz.views import VIEWS
+from dinoviz.widgets.picture.grid import PictureGrid
 from dinoviz.window.bindings import LONG_S, tell_end
 from dinoviz.window.command_palette import Entry, found
 from engine.questions import Release
@@ -42,6 +44,7 @@ from dinoviz.application import Application
 application = Application([])
 from tests.dinoviz.windows import opened, turn
 from dinoviz.views import VIEWS
+from dinoviz.widgets.picture.grid import PictureGrid
 with opened(Path({str(folder)!r})) as window:
     for view in VIEWS:
         window.desk.session.go(view.name)
@@ -135,6 +138,49 @@ def test_what_is_done_is_found_by_a_few_letters(qtbot: QtBot) -> None:
     }
     for typed, text in wanted.items():
         assert found(typed, entries)[0].text == text, typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "texts"),
+    [
+        ("lasso", {"Lasso"}),
+        ("dark", {"Dark colours"}),
+        ("theme", {"Preferences", "Light colours", "Dark colours", "Colours of the system"}),
+        ("save png", {"Save the map as PNG…"}),
+        ("inspectr", {"Show or hide the inspector"}),
+        ("xyzzy", set()),
+    ],
+)
+def test_what_only_shares_letters_with_what_was_typed_is_not_found(qtbot: QtBot, typed: str, texts: set[str]) -> None:
+    entries = [Entry(text=row.text, kind="command", do=lambda: None, words=row.words) for row in ACTIONS]
+    assert {entry.text for entry in found(typed, entries)} == texts
+
+
+def test_the_keyboard_is_where_it_was_after_the_palette(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened(scanned(tmp_path)) as window:
+        window.activateWindow()
+        grid = window.view("library").findChild(PictureGrid)
+        grid.setFocus()
+        window.desk.actions.trigger("view.palette")
+        field = next(w for w in window.findChildren(QLineEdit) if w.accessibleName() == "Command palette")
+        wait(field.hasFocus, 5)
+        qtbot.keyClick(field, Qt.Key.Key_Escape)
+        turn(0.05)
+        assert QApplication.focusWidget() is grid
+
+
+def test_a_pressed_button_that_goes_leaves_the_keyboard_in_its_place(qtbot: QtBot, tmp_path: Path) -> None:
+    with opened(scanned(tmp_path)) as window:
+        window.activateWindow()
+        window.desk.session.go("find")
+        wait(lambda: any(b.text() == "Compute features" for b in window.view("find").findChildren(QPushButton)))
+        button = next(b for b in window.view("find").findChildren(QPushButton) if b.text() == "Compute features")
+        button.setFocus()
+        qtbot.keyClick(button, Qt.Key.Key_Space)
+        wait(lambda: not isValid(button) or not button.isVisible())
+        turn(0.05)
+        focused = QApplication.focusWidget()
+        assert window.view("find").isAncestorOf(focused) and not isinstance(focused, QLineEdit)
 
 
 def test_the_palette_opens_by_its_keys_and_does_what_was_chosen(qtbot: QtBot, tmp_path: Path) -> None:

@@ -1,62 +1,341 @@
-"""Two processes train the network that one trains."""
+"""Processes that train together learn what one learns, whatever each holds, and go on when one of them dies."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 
-from tests.killing import state_of, tiny_train
+from engine import distributed
+from engine.catalogue import VitShape
+from engine.commands.restarts import run_of_job
+from engine.commands.runs import new_run, on_these_processes
+from engine.errors import BadRecipe
+from engine.images import find_pictures
+from engine.machine import find_device
+from engine.project import Picture, Project
+from engine.recipes import Plan, Recipe, settle
+from engine.scaling import Head, Learning, memory
+from engine.settings import Facts
+from engine.terminal import run
+from engine.training import checkpoint
+from engine.training.objectives import OBJECTIVES
+from engine.training.pictures import PictureList, Pixels
+from engine.training.train import train
+from tests.killing import tiny_train
 from tests.makers import write_photos
+from tests.together import run_together
 
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "engine"]
-ONE = [sys.executable, "-m", "engine"]
-# Batch statistics are those of each process's share on the CPU, so the comparison goes without them.
-COMPARABLE = {"precision": "fp32", "head_norm": "none", "drop_path": "0", "koleo": "0", "epochs": "2", "probes": "0"}
+N_PICTURES, BATCH, STEPS, CUT_AT = 16, 8, 6, 4
+TINY = {
+    "model": "vit-tiny/8",
+    "depth": 2,
+    "stem": "patch",
+    "global_side": 16,
+    "local_side": 8,
+    "local_crops": 2,
+    "batch": BATCH,
+    "epochs": 3,
+    "prototypes": 16,
+    "head_width": 16,
+    "bottleneck": 8,
+    "drop_path": 0.2,
+    "clip": 0.5,
+    "koleo": 0.1,
+    "workers": 0,
+    "prepare": False,
+    "measure_epochs": 0,
+    "probes": 1,
+    "precision": "fp32",
+    "checkpoint_seconds": 0.0,
+}
+CASES = {
+    "dino": {"objective": "dino", "head_norm": "batch"},
+    "dinov2": {
+        "objective": "dinov2",
+        "centring": "sinkhorn",
+        "separate_heads": True,
+        "ibot_prototypes": 24,
+        "head_norm": "none",
+        "drop_path_by": "leaving_out",
+        "clip_by": "network",
+        "checkpointing": True,
+    },
+}
+"""Both compute as many parts of a batch with one, two and four processes, so that batch norm and KoLeo see the same."""
 
 
-def losses_of(project: Path) -> list[float]:
-    lines = (project / "runs/0001/events.jsonl").read_text().splitlines()
-    measured = [json.loads(line) for line in lines if '"kind": "measured"' in line]
-    return [event["values"]["loss"] for event in measured if "loss" in event["values"]]
+def plan_for(case: str, n: int, sharding: str = "none", **changes) -> Plan:
+    asked = TINY | CASES[case] | {"accumulation": 4 // n, "sharding": sharding} | changes
+    return settle(Recipe.of(asked), Facts(n_pictures=N_PICTURES, processes=n))
 
 
-def train(launcher: list[str], photos: Path, project: Path) -> None:
-    done = subprocess.run(
-        [*launcher, *tiny_train(photos, project, **COMPARABLE)],
-        capture_output=True,
+@dataclass(frozen=True)
+class Place:
+    """Where the runs of this file lie."""
+
+    base: Path
+
+    def folder(self, *words: object) -> Path:
+        return self.base / "-".join(map(str, words))
+
+    def pixels(self, folder: Path) -> Pixels:
+        found = find_pictures(self.base / "photos").pictures
+        rows = [Picture(path=f.path, size_bytes=f.size_bytes, mtime_ns=0, rows=60, cols=80) for f in found]
+        if distributed.world()[0] == 0:
+            folder.mkdir(exist_ok=True)
+            PictureList.write(folder, rows)
+        distributed.shared(None)
+        return Pixels(PictureList(folder), self.base / "photos")
+
+    def learn(self, folder: Path, plan: Plan) -> None:
+        """Train from the newest checkpoint of a folder, or from the beginning, in every process that there is."""
+        distributed.join("cpu")
+        pixels = self.pixels(folder)
+        start = checkpoint.newest(folder / "checkpoints")
+        train(folder, plan, pixels, lambda _message: None, start=start)
+
+    def cut(self, source: Path, target: Path) -> None:
+        """Make a run that was killed after some steps out of one that came to its end."""
+        target.mkdir()
+        name = f"checkpoints/{checkpoint.part_name(CUT_AT)}"
+        shutil.copytree(source / name, target / name)
+
+
+def train_together(place: Place, n: int) -> None:
+    for case in CASES:
+        for sharding in ("none", "fsdp") if n > 1 else ("none",):
+            place.learn(place.folder(case, n, sharding), plan_for(case, n, sharding))
+
+
+def in_four(place: Place) -> None:
+    train_together(place, 4)
+    place.learn(place.folder("dino", "from 1 to 4"), plan_for("dino", 4, "fsdp"))
+    plan = plan_for("dinov2", 4, "fsdp")
+    objective = OBJECTIVES["dinov2"](plan)
+    whole = sum(parameter.numel() for parameter in objective.student.parameters())
+    for network in objective.networks:
+        distributed.shard(network, torch.device("cpu"), None, learns=network is objective.student)
+    held = sum(distributed.share(parameter).numel() for parameter in objective.student.parameters())
+    told = distributed.gathered(held)
+    if told:
+        (place.base / "shares.json").write_text(json.dumps({"whole": whole, "held": told}))
+
+
+def in_two(place: Place) -> None:
+    train_together(place, 2)
+    place.learn(place.folder("dinov2", "from 4 to 2"), plan_for("dinov2", 2, "fsdp"))
+
+
+def in_one_again(place: Place) -> None:
+    place.learn(place.folder("dinov2", "from 4 to 1"), plan_for("dinov2", 1, "fsdp"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    place = Place(tmp_path_factory.mktemp("together"))
+    write_photos(place.base / "photos", N_PICTURES)
+    run_together(1, lambda: train_together(place, 1))
+    place.cut(place.folder("dino", 1, "none"), place.folder("dino", "from 1 to 4"))
+    run_together(4, lambda: in_four(place))
+    for n in (1, 2):
+        place.cut(place.folder("dinov2", 4, "fsdp"), place.folder("dinov2", f"from 4 to {n}"))
+    run_together(2, lambda: in_two(place))
+    run_together(1, lambda: in_one_again(place))
+    return place
+
+
+def measured(folder: Path) -> dict[int, dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return {line["step"]: line["values"] for line in lines if "loss" in line.get("values", {})}
+
+
+def state_of(folder: Path) -> dict[str, torch.Tensor]:
+    newest = checkpoint.newest(folder / "checkpoints")
+    assert newest is not None
+    assert newest.step == STEPS
+    return newest.tensors()
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    """Check that two runs learnt the same: what was measured, and every tensor at the end."""
+    ours_told, theirs_told = measured(ours), measured(theirs)
+    for step in ours_told.keys() & theirs_told.keys():
+        for name in ("loss", "gradient_norm", "learning_rate"):
+            assert ours_told[step][name] == pytest.approx(theirs_told[step][name], rel=1e-4), (step, name)
+    one, other = state_of(ours), state_of(theirs)
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        if not any(word in name for word in ("running_", "num_batches", "exp_avg")):  # a process's own pictures'
+            torch.testing.assert_close(tensor, other[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("n", "sharding"), [(2, "none"), (4, "none"), (2, "fsdp"), (4, "fsdp")])
+def test_several_processes_learn_what_one_learns(place, case, n, sharding):
+    folder = place.folder(case, n, sharding)
+    assert measured(folder).keys() == {1, STEPS}
+    assert_same(folder, place.folder(case, 1, "none"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["dino-from 1 to 4", "dinov2-from 4 to 2", "dinov2-from 4 to 1"])
+def test_any_number_of_processes_goes_on_with_what_another_number_left(place, folder):
+    assert measured(place.base / folder).keys() == {STEPS}
+    assert_same(place.base / folder, place.folder(folder.split("-")[0], 1, "none"))
+
+
+@pytest.mark.slow
+def test_a_split_run_leaves_a_whole_backbone_and_files_that_run_no_code(place):
+    folder = place.folder("dinov2", 4, "fsdp")
+    newest = checkpoint.newest(folder / "checkpoints")
+    assert newest is not None
+    assert sorted(path.name.partition("-model")[0] for path in (newest.folder / "train").iterdir()) == [
+        f"shard-0000{i}" for i in (1, 2, 3, 4)
+    ]
+    assert {path.suffix for path in newest.folder.rglob("*") if path.is_file()} == {".safetensors", ".json"}
+    from engine.models.weights import read_backbone
+
+    backbone = read_backbone(folder / "backbone.safetensors").model.state_dict()
+    state = newest.tensors()
+    for name, tensor in backbone.items():
+        assert torch.equal(tensor, state[f"objective.teacher.backbone.{name}"])
+
+
+@pytest.mark.slow
+def test_a_share_that_changed_on_the_disk_makes_the_checkpoint_none(place, tmp_path):
+    folder = place.folder("dino", 4, "fsdp")
+    shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
+    newest = checkpoint.newest(tmp_path / "checkpoints")
+    assert newest is not None
+    file = next((newest.folder / "train").glob("shard-00003-*"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    before = checkpoint.newest(tmp_path / "checkpoints")
+    assert before is not None
+    assert before.step == STEPS - 1
+
+
+@pytest.mark.slow
+def test_a_share_is_a_quarter_as_the_model_of_memory_says(place):
+    told = json.loads((place.base / "shares.json").read_text())
+    assert sum(told["held"]) == told["whole"]
+    shape = plan_for("dinov2", 4).shape
+    assert isinstance(shape, VitShape)
+    learning = Learning(shape=shape, head=Head(16, 8, 16), patch_head=Head(24, 256, 16))
+    said = memory(learning, gpus=4, sharding="fsdp", pictures=1).weights / 4
+    assert said == pytest.approx(told["whole"] / 4, rel=0.02)
+    assert max(told["held"]) < 1.05 * said  # tensors of fewer rows than processes are nobody's in equal parts
+
+
+def test_a_network_is_split_where_its_state_does_not_fit():
+    asked = {"model": "vit-giant/14", "objective": "dinov2"}
+    facts = {"n_pictures": 10**6, "device": "cuda", "cores": 96}
+    small = settle(Recipe.of(asked), Facts(**facts, device_memory_bytes=40 * 2**30, processes=64))
+    large = settle(Recipe.of(asked), Facts(**facts, device_memory_bytes=141 * 2**30, processes=64))
+    alone = settle(Recipe.of(asked), Facts(**facts, device_memory_bytes=40 * 2**30))
+    assert (small.run.sharding, large.run.sharding, alone.run.sharding) == ("fsdp", "none", "none")
+    assert "GB of weights" in small.reasons["sharding"]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"objective": "byol"}, {"model": "resnet-50"}, {"optimiser": "lars"}, {"precision": "fp16"}]
+)
+def test_what_nobody_tried_to_split_is_refused(asked):
+    with pytest.raises(BadRecipe, match="cannot be split"):
+        settle(Recipe.of({"sharding": "fsdp", **asked}), Facts(n_pictures=1000, processes=2))
+
+
+@pytest.mark.parametrize(("before", "now", "accumulation"), [(4, 2, 2), (4, 1, 4), (2, 4, 1), (1, 8, 1), (4, 4, 1)])
+def test_a_batch_is_cut_into_the_same_parts_by_any_number_of_processes(monkeypatch, before, now, accumulation):
+    plan = plan_for("dino", min(before, 4), accumulation=4 // before)
+    monkeypatch.setenv("WORLD_SIZE", str(now))
+    changed = on_these_processes(plan)
+    assert (changed.processes, changed.run.accumulation) == (now, accumulation)
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(BadRecipe, match="does not split into 3"):
+        on_these_processes(plan_for("dino", 2))
+
+
+def test_a_job_goes_on_with_its_own_run_and_no_other(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos", 2)
+    plan, recipe = plan_for("dino", 1), Recipe.of({"prototypes": 16})
+    with Project.at(tmp_path / "p.dinoviz", pictures=tmp_path / "photos") as project:
+        assert run_of_job(project, recipe) is None  # no torchrun
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "birds")
+        assert run_of_job(project, recipe) is None
+        begun = new_run(project, plan, [])
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "fish")
+        new_run(project, plan, [])
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "birds")
+        assert run_of_job(project, recipe) == begun
+        assert run_of_job(project, Recipe.of({"prototypes": 32})) is None
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert run_of_job(project, Recipe.of({"prototypes": 32})) == begun
+
+
+def test_a_torchrun_without_a_name_is_told_from_every_other_one(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    ours = distributed.job()
+    assert str(os.getppid()) in ours
+    assert distributed.job() == ours
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def processes_of(torchrun: subprocess.Popen[str]) -> dict[str, psutil.Process]:
+    """Return the processes that torchrun started, by rank."""
+    children = psutil.Process(torchrun.pid).children()
+    return {child.environ()["RANK"]: child for child in children if "RANK" in child.environ()}
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_no_more_than_what_came_after_the_last_checkpoint(tmp_path):
+    write_photos(tmp_path / "photos", 12)
+    asked = {"epochs": "8", "sharding": "fsdp", "measure_epochs": "0", "precision": "fp32", "prepare": "no"}
+    command = tiny_train(tmp_path / "photos", tmp_path / "p.dinoviz", **asked)
+    torchrun = subprocess.Popen(
+        [*TORCHRUN, "--max-restarts", "3", "-m", "engine", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "p.dinoviz/runs/0001"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/step-0000000[4-9]")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    processes_of(torchrun)["1"].send_signal(signal.SIGKILL)
+    told, _ = torchrun.communicate(timeout=200)
+    assert torchrun.returncode == 0, told
+    assert "Goes on with" in told
+    assert [path.name for path in (tmp_path / "p.dinoviz/runs").iterdir()] == ["0001"]
+    newest = checkpoint.newest(folder / "checkpoints")
+    assert newest is not None
+    assert newest.step == 24
+    assert (folder / "backbone.safetensors").exists()
+    assert list(measured(folder)) == [1, 11, 21, 24]  # each once, and in order
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(tmp_path):
+def test_processes_that_have_nothing_to_do_go_home(tmp_path, capfd):
     photos = tmp_path / "photos"
     write_photos(photos, 12)
-    train(ONE, photos, tmp_path / "one.dinoviz")
-    train(TWO, photos, tmp_path / "two.dinoviz")
-    assert losses_of(tmp_path / "two.dinoviz") == pytest.approx(losses_of(tmp_path / "one.dinoviz"), rel=1e-4)
-    one, two = (state_of(tmp_path / f"{name}.dinoviz/runs/0001") for name in ("one", "two"))
-    centre = "train.objective.centre_1K"
-    assert two[centre].flatten().tolist() == pytest.approx(one[centre].flatten().tolist(), abs=1e-5)
-    assert int(two["step"]) == int(one["step"]) == 6
-    assert len(list((tmp_path / "two.dinoviz/runs").iterdir())) == 1
-    alone = subprocess.run(
-        [*ONE, "resume", str(tmp_path / "two.dinoviz/runs/0001")], capture_output=True, text=True, check=False
-    )
-    assert alone.returncode == 2
-    assert "processes were 2, now 1" in alone.stderr
-
-
-@pytest.mark.slow
-def test_processes_that_have_nothing_to_do_go_home(tmp_path):
-    photos = tmp_path / "photos"
-    write_photos(photos, 12)
-    command = [*TWO, *tiny_train(photos, tmp_path / "p.dinoviz", **COMPARABLE), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert "Plan for 12 pictures" in done.stdout
+    command = [*tiny_train(photos, tmp_path / "p.dinoviz"), "--dry-run"]
+    find_device("cpu")  # what it imports is then shared
+    run_together(2, lambda: run(command))
+    assert capfd.readouterr().out.count("Plan for 12 pictures") == 1

@@ -124,6 +124,8 @@ def test_the_last_word_names_before_and_after():
     better = replace(LABELLED, knn=0.714)
     watch = Watch(start=LABELLED, best=better, best_step=1400, rollbacks=1)
     assert watch.in_words() == "k-NN 0.680 → 0.714 (best at step 1,400, 1 rollback)"
+    hardly = replace(watch, best=replace(LABELLED, knn=0.69))
+    assert hardly.in_words() == "k-NN 0.680 → 0.690, which may be chance (best at step 1,400, 1 rollback)"
     ended = Watch(start=UNLABELLED, best=UNLABELLED, rollbacks=4, has_ended=True)
     assert ended.in_words().startswith("effective rank 107.2: nothing was better than the weights it started from")
     assert ended.in_words().endswith("(4 rollbacks, then ended)")

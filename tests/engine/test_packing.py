@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from engine.catalogue import VitShape
 from engine.models.packing import (
     Packing,
+    _starts,
     attend_apart,
     draw_kept,
     keep_packed,
@@ -369,8 +370,7 @@ def by_starts(q_THd, k_THd, v_THd, starts, starts_of_keys, longest, longest_key)
 
 def half_sequence():
     sizes = ((3, 4), (2, 7), (5, 1))
-    lengths = [n_tokens for n_pictures, n_tokens in sizes for _ in range(n_pictures)]
-    packing = Packing(sizes, torch.tensor([0, *lengths]).cumsum(0).to(torch.int32))
+    packing = Packing(sizes, _starts(sizes, CPU))
     torch.manual_seed(0)
     return torch.randn(sum(packing.counts), 3, 2, 16, dtype=torch.bfloat16), packing
 

@@ -1,5 +1,6 @@
 """The arithmetic for machines that are not here, against real networks and against what others published."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.catalogue import shape_of
+from engine.elsewhere import elsewhere, learning_of
+from engine.errors import BadRecipe
 from engine.models import build_backbone
+from engine.recipes import Plan
 from engine.scaling import (
     A100_40,
     H100,
@@ -23,6 +27,8 @@ from engine.scaling import (
     pace,
     parameters,
 )
+from engine.terminal import run
+from tests.makers import write_photos
 
 HEAD = Head()
 VITL16_SHORT = Learning(
@@ -132,6 +138,37 @@ def test_one_gpu_talks_to_nobody_and_many_machines_share_their_adapters():
     assert pace(VITL14, H100, gpus=1, sharding="fsdp", pictures=8).communicating_s == 0
     assert bus_bytes_per_s(A100_40, 16) == 0.8 * 8 * 25e9
     assert bus_bytes_per_s(A100_40, 8) == 0.8 * 300e9
+
+
+@pytest.mark.parametrize("name", ["64xh100", "8 x A100-40", "1xh200"])
+def test_gpus_that_are_not_here_are_named_by_number_and_kind(name):
+    there = elsewhere(name)
+    assert f"{there.gpus}" in name
+    assert there.machine.device == "cuda"
+    assert there.machine.device_memory_bytes == there.gpu.memory_bytes
+
+
+@pytest.mark.parametrize("name", ["", "h100", "0xh100", "8xrtx", "8x", "-1xh100", "x8h100"])
+def test_what_names_no_gpus_is_refused(name):
+    with pytest.raises(BadRecipe, match="names no GPUs"):
+        elsewhere(name)
+
+
+def test_a_giant_network_is_planned_without_a_gpu(tmp_path, capsys):
+    write_photos(tmp_path / "photos", 64)
+    asked = ["--model=vit-giant/14", "--objective=dinov2", "--global-side=224", "--local-side=98", "--batch=64"]
+    command = ["train", str(tmp_path / "photos"), "--quiet", "--json", "--dry-run", *asked]
+    assert run([*command, "--for", "16xa100-40"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    plan, memory_ = told["plan"], told["elsewhere"]["memory"]
+    assert (plan["processes"], plan["run"]["sharding"], plan["run"]["device"]) == (16, "fsdp", "cuda")
+    state = memory_["weights"] + memory_["gradients"] + memory_["optimiser"] + memory_["teacher"]
+    assert state == pytest.approx(parameters(learning_of(Plan.model_validate(plan))) * 20 / 16)
+    assert told["elsewhere"]["pace"]["pictures_per_s"] > 0
+    assert run([*command, "--for", "16xh200"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["run"]["sharding"] == "none"
+    assert run(["train", str(tmp_path / "photos"), "--for", "8xh100"]) == 2
+    assert "--dry-run" in capsys.readouterr().err
 
 
 def test_cores_to_crop_are_rounded_up():

@@ -15,18 +15,20 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from engine import scoring
 from engine.errors import BadInput, BadRecipe, DiskFull, Stopped
 from engine.project import Picture
 from engine.protocol import Failed, Finished, Made, Measured, Noticed, encode
 from engine.recipes import Recipe, settle
 from engine.run_files import EVENTS
-from engine.scoring import Scores, divided
+from engine.scoring import Scores, divided, frozen_features, score
 from engine.settings import Facts
-from engine.sweeps import conduct
+from engine.sweeps import conduct, curves
 from engine.sweeps.children import Ended, flags_of
 from engine.sweeps.conduct import Conductor, Job, Place
 from engine.sweeps.curves import Curve, curve_of, figure_of
@@ -36,7 +38,7 @@ from engine.sweeps.marks import NO, YES, cell
 from engine.sweeps.tables import RunResult, cells_of, drawn, header_of, lines_of, markdown, result_of
 from engine.terminal import run
 from tests.killing import TINY
-from tests.makers import write_photos
+from tests.makers import tiny_backbone, write_photos
 
 FACTS = Facts(n_pictures=1653, median_side=100)
 ENGINE = [sys.executable, "-m", "engine"]
@@ -233,6 +235,40 @@ def test_other_labels_are_measured_anew():
     before, after = pictures(("a", "train"), n=3), pictures(("b", "train"), n=3)
     assert labels_key(before) != labels_key(after)
     assert labels_key(before) == labels_key([*before, *pictures((None, None))])
+
+
+def test_pictures_that_cannot_be_read_are_left_out_of_the_scores(tmp_path):
+    write_photos(tmp_path, 12, labels=("a", "b", "c"))
+    rows = [
+        Picture(path=f"{label}/p{i:02d}.jpg", size_bytes=1, mtime_ns=1, label=label, split="train" if i < 9 else "test")
+        for i, label in enumerate("abc" * 4)
+    ]
+    for i in (2, 5, 8):
+        (tmp_path / f"c/p{i:02d}.jpg").write_bytes(b"")
+    scores = score(tiny_backbone(), 32, tmp_path, divided(rows))
+    assert (scores.known, scores.asked, scores.side) == (6, 3, 32)
+    assert sorted(scores.by_class) == ["a", "b"]
+    assert scores.linear <= 2 / 3, "a class nobody knows is never right"
+
+
+def test_scores_are_those_of_the_features_of_each_picture_alone(tmp_path, monkeypatch):
+    """However many pictures are seen together."""
+    write_photos(tmp_path, 20, labels=("a", "b"))
+    rows = [
+        Picture(path=f"{label}/p{i:02d}.jpg", size_bytes=1, mtime_ns=1, label=label)
+        for i, label in enumerate("ab" * 10)
+    ]
+    together, read = frozen_features(tiny_backbone(), 32, tmp_path, rows, "cpu")
+    monkeypatch.setattr(scoring, "MOST_OF_A_BATCH", 3)
+    apart, read_apart = frozen_features(tiny_backbone(), 32, tmp_path, rows, "cpu")
+    assert read == read_apart == rows
+    torch.testing.assert_close(together.cls_NLD, apart.cls_NLD)
+    torch.testing.assert_close(together.pooled_ND, apart.pooled_ND)
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="None of the 4 labelled pictures"):
+        frozen_features(tiny_backbone(), 32, tmp_path, pictures(("a", None), ("b", None), n=2), "cpu")
 
 
 # What becomes of a run, whatever it says
@@ -436,6 +472,15 @@ def test_curves_are_drawn_at_the_height_of_their_values(tmp_path):
     picture = figure_of([Curve("a", flat), Curve("b", high)], "Title", ln_k=5.0)
     low_row, high_row = (_row_of(picture, colour) for colour in ((0, 114, 178), (230, 159, 0)))
     assert low_row - high_row == pytest.approx(400 * 2 / (5.0 * 1.05), abs=2)
+
+
+@given(st.floats(1e-4, 1e6))
+def test_axes_have_round_ticks_over_most_of_their_length(most):
+    ticks = curves._ticks(most)
+    assert 3 <= len(ticks) <= 7
+    assert ticks[0] == 0
+    assert most / 2 < ticks[-1] <= most
+    assert f"{ticks[1]:e}"[0] in "125"
 
 
 def _row_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:

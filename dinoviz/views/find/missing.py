@@ -112,8 +112,8 @@ class Missing(QWidget):
         if self._told != going:
             self._told = going
             self._page = self._show("magnifying-glass", title, "")
-        text = tr("{title}: {pace}.", title=job.title, pace=pace(job))
-        self._page.say(title, f"{text}\n{tr(GO_ON)}")
+        said = pace(job)
+        self._page.say(title, f"{said[:1].upper()}{said[1:]}\n{tr(GO_ON)}")
         self._page.show_share(job.share)
 
     def _show(

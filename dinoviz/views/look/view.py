@@ -530,11 +530,13 @@ class LookView(QWidget):
             super().keyPressEvent(event)
 
     def _stroke_key(self, event: QKeyEvent) -> str:
-        if self._choices.shows != "mask" or not (self._brush.is_in_hand or self._brush.is_latest):
+        """Return what a key means for the mask: with the brush in hand, or while its edits are what was done last."""
+        strokes, is_in_hand = self._brush.strokes, self._brush.is_in_hand
+        if self._choices.shows != "mask" or strokes is None or not (is_in_hand or self._brush.is_latest):
             return ""
-        if event.matches(QKeySequence.StandardKey.Undo):
+        if event.matches(QKeySequence.StandardKey.Undo) and (is_in_hand or strokes.can_undo):
             return "undo"
-        return "redo" if event.matches(QKeySequence.StandardKey.Redo) else ""
+        return "redo" if event.matches(QKeySequence.StandardKey.Redo) and (is_in_hand or strokes.can_redo) else ""
 
     def _press(self, what: str) -> None:
         match what:

@@ -87,7 +87,7 @@ def mixing(set_folder: Path, table: PictureTable) -> Mixing | None:
         return None
     from_P, to_P, links_P = _links(found, len(words))
     counts_C = np.bincount(found.codes_S[found.rows_L], minlength=len(words))
-    all_C = np.bincount(from_P, links_P, len(words))
+    all_C = np.bincount(from_P, links_P, len(words)).astype(np.float64)
     is_other_P = from_P != to_P
     others_C = np.bincount(from_P[is_other_P], links_P[is_other_P], len(words))
     share_C = others_C / np.maximum(all_C, 1)

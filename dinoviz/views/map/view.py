@@ -31,7 +31,7 @@ from dinoviz.views.map.panel import MapPanel
 from dinoviz.views.map.selecting import MapSelecting
 from dinoviz.views.map.sheet import Sheet
 from dinoviz.views.map.taking_away import Seen, copy, legend_keys, save
-from dinoviz.views.map.work import MapWork, is_tsne, sentence
+from dinoviz.views.map.work import MapWork, is_tsne, sentence, working
 from dinoviz.watching import follow, watch
 from dinoviz.widgets.scatter.canvas import ScatterCanvas
 from dinoviz.widgets.scatter.colouring import MOST_COLOURS
@@ -321,8 +321,8 @@ class MapView(QWidget):
         self._show_mixing()
 
     def _show_mixing(self) -> None:
-        job = self._work.job
-        self.class_panel.show_mixing(self._mixing, is_searching=job is not None and job.argv[0] == "index")
+        is_searching = working(self._state.jobs, self._state.project, ("index",)) is not None
+        self.class_panel.show_mixing(self._mixing, is_searching=is_searching)
 
     def _look_for_progress(self) -> None:
         """Show how far a t-SNE that is being made has come."""
@@ -386,6 +386,8 @@ class MapView(QWidget):
                 self._read()
         self._show_by()
         self._show_mixing()
+        if job is None and self._classes is not None:
+            self._read_mixing()
         self._show_state()
 
     def _show_note(self) -> None:

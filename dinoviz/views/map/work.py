@@ -83,7 +83,8 @@ class MapWork:
     def find_neighbours(self) -> None:
         """Find who is near whom in the set in use."""
         state = self._desk.session.state
-        if state.project is not None and state.set_row is not None and self.job is None:
+        is_at_it = working(state.jobs, state.project, ("index",)) is not None
+        if state.project is not None and state.set_row is not None and not is_at_it:
             self._desk.jobs.start(index(state.project, state.set_row.number), tr("Find neighbours"))
 
     def find_clusters(self, then: Callable[[], object]) -> None:

@@ -115,7 +115,7 @@ class FieldRow(QWidget):
             place = max(0, self.control.findData(text))
             if self.control.currentIndex() != place:
                 self.control.setCurrentIndex(place)
-        why = tr("asked for") if is_asked else reason
+        why = tr("your choice") if is_asked else reason
         self._reason.say(f"{self._unit} · {why}" if self._unit else why)
         self._back.setVisible(is_asked)
         _set(self._label, "kind", "strong" if is_asked else "body")

@@ -40,7 +40,7 @@ class MachineFacts:
         if kept:
             then(kept)
         if is_old:
-            jobs.start(["doctor"], tr("Look at this machine"), self._take)
+            jobs.start(["doctor"], tr("Check this computer"), self._take)
 
     def _take(self, job: Job) -> None:
         machines = _machines_in(job.outcome)

@@ -238,7 +238,7 @@ class NewRunPage(QWidget):
         self._draw_starts(texts.get(START, ""))
         ground = self._ground()
         if ground is None:
-            self._plan_line.setText(tr("Looking at this machine…"))
+            self._plan_line.setText(tr("Checking this computer…"))
             self.start_button.setEnabled(False)
             return
         self.prepared = run_plan.prepared(texts, ground)

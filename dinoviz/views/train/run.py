@@ -292,7 +292,7 @@ class RunPage(QWidget):
             head.setFont(0, theme.font("strong"))
             self.settings.addTopLevelItem(head)
             for name in settings.model_fields:
-                why = tr("asked for") if name in asked else log.plan.reasons.get(name, tr("the usual value"))
+                why = tr("your choice") if name in asked else log.plan.reasons.get(name, tr("the usual value"))
                 row = QTreeWidgetItem([run_plan.label_of(name), run_plan.said(values[name]) or tr("none"), why])
                 row.setToolTip(0, run_plan.help_of(name))
                 head.addChild(row)
