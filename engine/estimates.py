@@ -141,7 +141,7 @@ def _step_seconds(plan: Plan, speed: float) -> float:
 
 def _crop_seconds(plan: Plan) -> float:
     """Seconds one core needs for the crops of a picture."""
-    views = (GLOBALS + plan.crops.local_crops) / 10
+    views = (plan.large_crops + plan.crops.local_crops) / 10
     return views / CROPS_PER_S / (COPY_GAIN if plan.run.prepare else 1)
 
 
@@ -165,8 +165,9 @@ def flops_per_picture(plan: Plan) -> float:
     large = forward_flops(plan, crops.global_side)
     small = forward_flops(plan, crops.local_side)
     head = 2 * _head_parameters(plan)
-    student = GLOBALS * (large + head) + crops.local_crops * (small + head)
-    return (1 + BACKWARD) * student + GLOBALS * (large + head)
+    student = plan.large_crops * (large + head) + crops.local_crops * (small + head)
+    teacher = 0.0 if plan.classes else GLOBALS * (large + head)
+    return (1 + BACKWARD) * student + teacher
 
 
 def forward_flops(plan: Plan, side: int) -> float:
@@ -199,9 +200,31 @@ def _block_parameters(shape: VitShape) -> float:
 
 
 def _head_parameters(plan: Plan) -> float:
-    dino = plan.dino
-    widths = [plan.shape.width, *[dino.head_width] * (dino.head_layers - 1), dino.bottleneck, dino.prototypes]
+    if plan.classes:
+        return float(plan.shape.width * len(plan.classes))
+    if "projector" in plan.heeded:
+        projector = plan.projector
+        hidden = [projector.projector_width] * (projector.projector_layers - 1)
+        widths = [plan.shape.width, *hidden, projector.projector_out, *([plan.prototypes] if plan.prototypes else [])]
+    else:
+        dino = plan.dino
+        widths = [plan.shape.width, *[dino.head_width] * (dino.head_layers - 1), dino.bottleneck, dino.prototypes]
     return float(sum(a * b for a, b in pairwise(widths)))
+
+
+def _answer_width(plan: Plan) -> int:
+    """Return how many numbers a crop is compared by."""
+    match plan.run.objective:
+        case "byol":
+            return plan.projector.projector_out
+        case "moco":
+            return plan.moco.queue
+        case "swav":
+            return plan.swav.swav_prototypes
+        case "supervised":
+            return len(plan.classes)
+        case _:
+            return plan.dino.prototypes
 
 
 def _tokens(shape: VitShape, side: int) -> int:
@@ -224,12 +247,12 @@ def memory_bytes(plan: Plan) -> float:
 def _kept_bytes(plan: Plan) -> float:
     """Return what the passes over one picture keep for the way back."""
     crops, shape = plan.crops, plan.shape
-    logits = LOGIT_COPIES * (GLOBALS + crops.local_crops) * plan.dino.prototypes * 4
+    logits = LOGIT_COPIES * (plan.large_crops + crops.local_crops) * _answer_width(plan) * 4
     if isinstance(shape, ResNetShape):
-        areas = GLOBALS * crops.global_side**2 + crops.local_crops * crops.local_side**2
+        areas = plan.large_crops * crops.global_side**2 + crops.local_crops * crops.local_side**2
         return RESNET_KEPT_BYTES * areas / RESNET_NATIVE**2 + logits
     kept = logits
-    for side, n in ((crops.global_side, GLOBALS), (crops.local_side, crops.local_crops)):
+    for side, n in ((crops.global_side, plan.large_crops), (crops.local_side, crops.local_crops)):
         tokens = _tokens(shape, side)
         attention = 2 * shape.heads * tokens * tokens * 2 if plan.run.device == "cpu" else 0
         kept += n * shape.depth * (tokens * shape.width * KEPT_PER_TOKEN[plan.run.precision] + attention)

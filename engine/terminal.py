@@ -251,6 +251,12 @@ class Terminal:
                 self._say(f"wrote {message.what}: {message.path}")
             case Measured() if self._is_quiet:
                 pass
+            case Measured(values={"guard_score": score, "neighbours_of_start": share}):
+                accuracy = message.values.get("knn")
+                measured = f"20-NN accuracy {accuracy:.3f}, " if accuracy is not None else ""
+                self._say(
+                    f"step {message.step:,}: {measured}guard {score:.3f}, {100 * share:.0f} % of the start's neighbours"
+                )
             case Measured(values={"knn": accuracy}):
                 self._say(f"step {message.step:,}: 20-NN accuracy {accuracy:.3f}")
             case Measured(values={"neighbours_kept": share}):

@@ -1,5 +1,6 @@
 """Several processes that work together, forked from this one: torch is loaded once, so that four start in a moment."""
 
+import importlib
 import multiprocessing
 import os
 import socket
@@ -14,6 +15,8 @@ from engine import distributed
 
 def run_together(n: int, work: Callable[[], object], *, seconds: float = 200) -> None:
     """Run ``work`` in ``n`` processes that know of each other, as torchrun starts them; raise where one fails."""
+    for module in ("torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.fsdp"):
+        importlib.import_module(module)  # which each process would load by itself
     fork = multiprocessing.get_context("fork")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -87,11 +87,22 @@ def _next_within(panel: QWidget, lost: QWidget | None) -> QWidget | None:
     In the order in which they were made, which is that of Tab but for a few: the chain of Tab itself is not walked, as
     PySide then ties the lives of widgets to each other.
     """
-    controls = panel.findChildren(QWidget)
-    begin = controls.index(lost) + 1 if lost is not None and isValid(lost) and lost in controls else 0
-    return next((one for one in (*controls[begin:], *controls[:begin]) if _takes_focus(one)), None)
+    controls = list(_controls(panel, lost if lost is not None and isValid(lost) else None))
+    begin = controls.index(lost) + 1 if lost in controls else 0
+    return next((one for one in (*controls[begin:], *controls[:begin]) if one is not lost), None)
+
+
+def _controls(widget: QWidget, lost: QWidget | None) -> Iterator[QWidget]:
+    """Yield the controls in a widget that can have the focus, and the one that lost it; hidden parts are passed by."""
+    for child in widget.children():
+        if child is lost:
+            yield lost
+        elif isinstance(child, QWidget) and child.isVisible() and child.isEnabled():
+            if _takes_focus(child):
+                yield child
+            yield from _controls(child, lost)
 
 
 def _takes_focus(widget: QWidget) -> bool:
     takes_tab = bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus)
-    return takes_tab and widget.isVisible() and widget.isEnabled() and not isinstance(widget, NOT_GIVEN_TO)
+    return takes_tab and not isinstance(widget, NOT_GIVEN_TO)

@@ -1,6 +1,6 @@
 """Notices over the window: what happened, and what to do about it; they lie where nothing is to be pressed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -180,33 +180,37 @@ class Toasts(QWidget):
     def _pressed(self) -> list[QRect]:
         """Return where something can be pressed or typed into, in the window."""
         window = self._window
-        most = LARGE_SHARE * window.width() * window.height()
-        found = []
-        for part in window.findChildren(QWidget):
-            takes_keys = part.focusPolicy() != Qt.FocusPolicy.NoFocus or isinstance(part, QAbstractButton)
-            is_room = isinstance(part, QScrollBar | QScrollArea) or part.width() * part.height() > most
-            if takes_keys and not is_room and part.isVisible() and part.isEnabled() and not self.isAncestorOf(part):
-                rect = _seen_in(part, window)
-                if not rect.isEmpty():
-                    found.append(rect)
-        return found
+        most_px = round(LARGE_SHARE * window.width() * window.height())
+        return list(_pressed_in(window, QPoint(0, 0), window.rect(), most_px))
+
+
+def _pressed_in(widget: QWidget, corner: QPoint, seen: QRect, most_px: int) -> Iterator[QRect]:
+    """Yield where something in a widget can be pressed; what is hidden or scrolled away is not looked into.
+
+    Args:
+        widget: the widget.
+        corner: where its upper left is in the window.
+        seen: the part of the window that it shows.
+        most_px: what covers more of the window is a canvas or a list.
+    """
+    for child in widget.children():
+        if not isinstance(child, QWidget) or child.isHidden() or child.isWindow() or isinstance(child, Toasts):
+            continue
+        at = corner + child.pos()
+        rect = QRect(at, child.size()) & seen
+        if rect.isEmpty() or not child.isEnabled():
+            continue
+        takes_keys = child.focusPolicy() != Qt.FocusPolicy.NoFocus or isinstance(child, QAbstractButton)
+        is_room = isinstance(child, QScrollBar | QScrollArea) or child.width() * child.height() > most_px
+        if takes_keys and not is_room:
+            yield rect
+        else:
+            yield from _pressed_in(child, at, rect, most_px)
 
 
 def _has_mouse(widget: QWidget) -> bool:
     """Tell whether the mouse is over a widget now; what Qt keeps of that is late where the widget moved."""
     return widget.isVisible() and widget.rect().contains(widget.mapFromGlobal(QCursor.pos()))
-
-
-def _seen_in(part: QWidget, window: QWidget) -> QRect:
-    """Return where a widget is in a window, as far as what it lies in shows it."""
-    rect, at = part.rect(), part
-    while at is not window:
-        above = at.parentWidget()
-        if above is None or at.isWindow():
-            return QRect()
-        rect = rect.translated(at.pos()) & above.rect()
-        at = above
-    return rect
 
 
 def free_place(size: QSize, room: QRect, taken: Sequence[QRect]) -> QPoint:

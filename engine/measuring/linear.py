@@ -15,7 +15,7 @@ Letters after a name are its axes:
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -167,28 +167,23 @@ def linear_accuracy(
         is_held_N = held_out(known_labels_N, seed)
         validation = known[is_held_N], known_labels_N[is_held_N]
         known, known_labels_N = known[~is_held_N], known_labels_N[~is_held_N]
-    classes = int(max(known_labels_N.max(), validation[1].max())) + 1
     steps = steps or steps_for(len(known))
-    best: tuple[float, float] | None = None
-    for kind in known.kinds():
-        heads = Heads.taught(known.of_kind(kind), known_labels_N, classes, steps, seed)
-        scores_H = heads.judged(validation[0].of_kind(kind), validation[1])
-        for head, score in enumerate(scores_H):
-            if math.isfinite(score[1]) and (best is None or score > best):
-                best, chosen = score, (kind, head, heads.answers(asked.of_kind(kind), head))
-    if best is None:
-        raise Diverged("No linear classifier has finite answers.", "The features of this backbone are not finite.")
-    kind, head, predicted_Q = chosen
+    classes = int(max(known_labels_N.max(), validation[1].max())) + 1
+    heads_of = [
+        (kind, Heads.taught(known.of_kind(kind), known_labels_N, classes, steps, seed)) for kind in known.kinds()
+    ]
+    chosen = _best(heads_of, *validation)
+    predicted_Q = chosen.heads.answers(asked.of_kind(chosen.kind), chosen.head)
     is_right_Q = predicted_Q == asked_labels_Q
     return LinearResult(
         accuracy=is_right_Q.float().mean().item(),
         by_class_C=_by_class(is_right_Q, asked_labels_Q, classes),
         predicted_Q=predicted_Q,
-        rate=RATES[head],
-        blocks=kind.blocks,
-        pool=kind.pool,
-        validation_accuracy=best[0],
-        heads=len(known.kinds()) * len(RATES),
+        rate=RATES[chosen.head],
+        blocks=chosen.kind.blocks,
+        pool=chosen.kind.pool,
+        validation_accuracy=chosen.accuracy,
+        heads=len(heads_of) * len(RATES),
         steps=steps,
     )
 
@@ -281,6 +276,31 @@ class Heads:
         """Return the scores of all heads, (B, H, C)."""
         logits_BV = torch.addmm(self._bias_V, features_BF, self._weight_FV)
         return logits_BV.view(len(features_BF), len(RATES), self._classes)
+
+
+class _Chosen(NamedTuple):
+    """A head: which of some heads of one kind, and how it did on the pictures that chose it."""
+
+    kind: Kind
+    heads: Heads
+    head: int
+    accuracy: float
+
+
+def _best(heads_of: Sequence[tuple[Kind, Heads]], features: FrozenFeatures, labels_N: Tensor) -> _Chosen:
+    """Return the head that tells some pictures apart best, the plainest of equal ones.
+
+    Raises:
+        Diverged: no head has finite answers.
+    """
+    best, most = None, (-1.0, 0.0)
+    for kind, heads in heads_of:
+        for head, score in enumerate(heads.judged(features.of_kind(kind), labels_N)):
+            if math.isfinite(score[1]) and (best is None or score > most):
+                best, most = _Chosen(kind, heads, head, score[0]), score
+    if best is None:
+        raise Diverged("No linear classifier has finite answers.", "The features of this backbone are not finite.")
+    return best
 
 
 def _batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:

@@ -269,11 +269,16 @@ def best_score(folder: Path) -> float:
     return 0.0
 
 
+def best_step(folder: Path) -> int | None:
+    """Return the step of the best checkpoint so far, None before any."""
+    with contextlib.suppress(FileNotFoundError):
+        return int(json.loads((folder / "BEST.json").read_text())["step"])
+    return None
+
+
 def prune(folder: Path) -> None:
     """Remove checkpoints that are neither among the newest nor the best."""
-    keep = set(sorted(_steps(folder))[-KEEP_NEWEST:])
-    with contextlib.suppress(FileNotFoundError):
-        keep.add(json.loads((folder / "BEST.json").read_text())["step"])
+    keep = {*sorted(_steps(folder))[-KEEP_NEWEST:], best_step(folder)}
     for step in set(_steps(folder)) - keep:
         shutil.rmtree(folder / part_name(step), ignore_errors=True)
 

@@ -100,9 +100,9 @@ class Watch:
     has_ended: bool = False
 
     @classmethod
-    def from_start(cls, start: Reading) -> "Watch":
-        """Return what is known at step 0: nothing is better than the start yet."""
-        return cls(start=start, best=start)
+    def from_start(cls, start: Reading, step: int = 0) -> "Watch":
+        """Return what is known before the first step: nothing is better than the start yet."""
+        return cls(start=start, best=start, best_step=step)
 
     @property
     def rate_factor(self) -> float:

@@ -4,7 +4,7 @@ The first process reads the features; what follows is told to the others. The we
 of the run, so that a run that was killed and taken up again goes back to the same ones, bit for bit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,10 +43,11 @@ class Guarding:
     watch: Watch | None = None
     start_Qk: Tensor | None = None
 
-    def take_up(self, tensors: Mapping[str, Tensor]) -> None:
-        """Know what was known when a checkpoint was written."""
+    def take_up(self, start: checkpoint.Checkpoint) -> None:
+        """Know what was known when a checkpoint was written, unless the best weights were left in another run."""
+        tensors = start.tensors()
         kept = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
-        if kept:
+        if kept and checkpoint.best_step(self.checkpoints) is not None:
             self.start_Qk = kept.pop("start_Qk")
             self.watch = Watch.of_numbers({name: value.item() for name, value in kept.items()})
 
@@ -63,11 +64,11 @@ class Guarding:
         assert self.watch is not None, "a run begins with a look"
         return self.watch
 
-    def begin(self, look: Look | None) -> None:
-        """Take the first process's look at step 0 as what others are compared with."""
+    def begin(self, look: Look | None, step: int) -> None:
+        """Take the first process's look before the first step of a run as what others are compared with."""
         if look is not None:
             self.start_Qk = look.neighbours_Qk
-        self.watch = distributed.shared(None if look is None else Watch.from_start(look.reading))
+        self.watch = distributed.shared(None if look is None else Watch.from_start(look.reading, step))
 
     def is_due(self, step: int) -> bool:
         """Tell whether the features are to be looked at: often, and at the end, once the backbone learns."""

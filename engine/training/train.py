@@ -248,7 +248,7 @@ def _guarding(run: Run, start: checkpoint.Checkpoint | None) -> Guarding:
 
     guarding = Guarding(run.plan, run.folder / "checkpoints", put_back, run.tell)
     if start is not None:
-        guarding.take_up(start.tensors())
+        guarding.take_up(start)
     return guarding
 
 
@@ -483,11 +483,11 @@ class _Keeper:
         self._gather()
         if self._run.is_first:
             self._look(step)
-        if step > 0 or (guarding and guarding.watch):
+        if guarding.watch if guarding else step > 0:
             return
         look = self._measure(step) if self._run.is_first else None
         if guarding:
-            guarding.begin(look)
+            guarding.begin(look, step)
         if guarding and self._run.is_first:
             self._keep(step, is_best=True)
 

@@ -63,6 +63,11 @@ def test_what_cannot_be_is_told_at_its_field_and_the_rest_is_still_settled():
     assert not made.can_start
 
 
+def test_labels_can_be_learnt_where_there_are_two_classes():
+    assert prepared({"objective": "supervised"}, ground(classes=("a", "b"))).can_start
+    assert "2 classes" in prepared({"objective": "supervised"}, ground(classes=("a",))).problem
+
+
 def test_an_unknown_architecture_is_told_at_the_model():
     assert "vit-huge" in prepared({"model": "vit-huge/16"}, ground()).problems["model"]
 
@@ -130,6 +135,14 @@ def test_the_pictures_are_those_that_the_engine_learns_from(split_project):
     assert len(run_plan.sides_to_learn_from(table, (), None)) == 8
     chosen = table.ids_N[:3]
     assert len(run_plan.sides_to_learn_from(table, (int(chosen[0]),), chosen)) == 2
+
+
+def test_the_classes_are_those_of_the_pictures_to_learn_from(split_project):
+    with Project.at(split_project) as project:
+        table = PictureTable.read(project)
+    assert run_plan.classes_to_learn(table, (), None) == ("cat", "dog")
+    dogs = [number for number in table.ids_N.tolist() if table.label_of(number) == "dog"]
+    assert run_plan.classes_to_learn(table, dogs, None) == ("cat",)
 
 
 def test_the_plan_of_the_window_is_that_of_the_dry_run(split_project):

@@ -280,6 +280,18 @@ def test_the_student_comes_near_the_teacher_and_its_average_is_kept(kind, bare, 
     assert not any("teacher" in name for name in run_.objective.state_dict())
 
 
+def test_the_average_soon_forgets_how_the_student_began(bare, photos, tmp_path):
+    run_ = run_of(bare, photos, tmp_path, learning_rate=0.1, warmup_epochs=0, momentum=0.9)
+    began = run_.objective.kept.head.last_layer.weight_v.clone()
+    for step in range(2):
+        before = run_.objective.kept.head.last_layer.weight_v.clone()
+        advance(run_, parts_of(), step, moment(run_.plan, step))
+        share = (1 + step) / (10 + step)
+        expected = share * before + (1 - share) * run_.objective.student.head.last_layer.weight_v
+        assert torch.allclose(run_.objective.kept.head.last_layer.weight_v, expected, atol=1e-6)
+    assert not torch.equal(began, run_.objective.kept.head.last_layer.weight_v)
+
+
 def test_a_batch_in_two_parts_gets_the_answers_and_gradients_of_one(bare, photos, tmp_path):
     run_ = run_of(bare, photos, tmp_path, head_norm="none")
     at, gradients = moment(run_.plan, 0), []

@@ -16,6 +16,7 @@ from engine.recipes import Plan
 from engine.scaling import (
     A100_40,
     H100,
+    KEPT_BYTES,
     Head,
     Learning,
     backbone_parameters,
@@ -23,6 +24,7 @@ from engine.scaling import (
     cores_to_crop,
     fit,
     head_parameters,
+    kept_bytes_per_picture,
     memory,
     pace,
     parameters,
@@ -87,6 +89,36 @@ def test_memory_is_what_dino_published_for_its_crops(local_crops, published):
     learning = Learning(shape=shape_of("vit-small/16"), local_crops=local_crops)
     said = memory(learning, gpus=16, sharding="none", pictures=64).total
     assert said / 1e9 == pytest.approx(published, rel=0.08)
+
+
+def kept_by_autograd(network: torch.nn.Module, pictures_BCYX: torch.Tensor) -> int:
+    """Bytes of the storages that a forward pass keeps for the backward pass, parameters apart."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes(), tensor  # the tensor, so that its place is not given away
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        network(pictures_BCYX)
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "checkpointing"),
+    [({}, False), ({"feed_forward": "swiglu", "layer_scale": 1e-5}, False), ({}, True)],
+)
+def test_what_a_pass_keeps_is_what_autograd_keeps(changes, checkpointing):
+    shape = replace(shape_of("vit-tiny/16"), depth=6, **changes)
+    learning = Learning(shape=shape, local_crops=0, checkpointing=checkpointing)
+    network = build_backbone(shape, checkpointing=checkpointing).train()
+    kept = kept_by_autograd(network, torch.randn(4, 3, 224, 224))
+    if checkpointing:  # what is computed again is not there yet
+        kept += 4 * 197 * shape.width * KEPT_BYTES
+    assert 2 * kept_bytes_per_picture(learning) == pytest.approx(kept, rel=0.2)
 
 
 def test_the_batches_of_dinov2_fit_the_gpus_they_ran_on():

@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
 
 from engine.errors import BadInput, BadRecipe
+from engine.estimates import flops_per_picture
 from engine.images import open_rgb
 from engine.measuring.confusion import confusion
 from engine.models.weights import load_backbone
@@ -147,6 +148,11 @@ def test_deits_settings_are_settled_and_one_crop_is_enough():
     assert (plan.optimiser.weight_decay, plan.optimiser.weight_decay_end) == (0.05, 0.05)
     assert (plan.crops.blur, plan.crops.grey) == ("off", 0.0)
     assert plan.classes == CLASSES
+
+
+def test_one_crop_and_no_teacher_cost_less_than_self_distillation():
+    own = settle(Recipe.of(SMALL | {"objective": "dino", "local_crops": 0}), FACTS)
+    assert flops_per_picture(plan_of()) < 0.45 * flops_per_picture(own)
 
 
 def test_from_weights_first_blocks_move_less():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from engine.protocol import Measured, Noticed, decode
 from engine.recipes import Plan, Recipe, settle
 from engine.settings import Facts
 from engine.training import checkpoint
+from engine.training import train as training
 from engine.training.schedules import moment
 from tests.killing import Killer, differences, state_of, tiny_train
 from tests.makers import TINY, write_photos
 
-GUARDED = {"guard": "yes", "guard-every": "2", "heads-first-epochs": "2"}
+GUARDED = {"guard": "yes", "guard-every": "2", "heads-first-epochs": "2", "probes": "0"}
 HARMFUL = {"learning-rate": "10", "momentum": "0", "momentum-end": "0", "warmup-epochs": "0"}
-"""Each step moves every weight by up to 0.16, and the teacher follows at once: two are enough to lose what was known."""
+"""Each step moves every weight by up to 0.16, and the teacher follows at once: two lose what was known."""
 WHO = ("student", "teacher")
 GENTLE = {"learning-rate": "1e-8", "learning-rate-end": "0"}
 
@@ -104,10 +106,27 @@ def test_a_run_that_went_back_and_was_killed_ends_as_if_it_was_not(photos, start
     project = tmp_path / "p.dinoviz"
     run = project / "runs/0001"
     assert killer.kill_inside_a_save(tiny_train(photos, project, init=str(start), **GUARDED, **HARMFUL), 75)
-    for call in (25, 31, 44):
+    for call in (25, 44):
         assert killer.kill_inside_a_save(["resume", str(run), "--quiet"], call)
     assert killer.finish(["resume", str(run), "--quiet"]) == 0
     assert differences(state_of(run), state_of(harmed)) == []
+
+
+def test_a_run_that_is_forked_is_guarded_from_where_it_begins(harmed):
+    command = [
+        "resume",
+        str(harmed),
+        "--fork",
+        "--epochs=7",
+        "--learning-rate=1e-8",
+        "--learning-rate-end=0",
+        "--quiet",
+    ]
+    assert Killer(0).finish(command) == 0
+    looks = [m for m in _messages(harmed.parent / "0002", Measured) if "guard_score" in m.values]
+    assert (looks[0].step, looks[0].values["guard_score"]) == (16, 1.0)
+    assert looks[-1].step == 21
+    assert checkpoint.best_step(harmed.parent / "0002/checkpoints") is not None
 
 
 def test_a_guard_that_finds_no_harm_changes_nothing(tuned):
@@ -128,10 +147,6 @@ def test_what_the_guard_says_is_measured_and_told_before_and_after(harmed):
 
 
 def test_a_gradient_that_is_not_finite_is_undone_too(photos, start, tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    from engine.training import train as training
-
     def poisoned(plan, step):
         at = moment(plan, step)
         return replace(at, teacher_temperature=math.nan) if step == 12 else at
@@ -143,8 +158,6 @@ def test_a_gradient_that_is_not_finite_is_undone_too(photos, start, tmp_path, mo
     run = project / "runs/0001"
     assert any("Rollback 1: the loss or a gradient stopped" in notice.text for notice in _messages(run, Noticed))
     assert all(tensor.isfinite().all() for tensor in _backbone(run).values())
-    command = tiny_train(photos, tmp_path / "q.dinoviz", init=str(start), **GUARDED | {"guard": "no"}, **GENTLE)
-    assert Killer(0).finish(command) == 7
 
 
 def test_a_backbone_stands_still_while_heads_learn_and_moves_then(tuned, start):
@@ -168,7 +181,7 @@ def test_an_adapted_run_leaves_an_ordinary_backbone(tuned, start):
 
 
 def test_an_adapted_run_goes_on_as_if_nothing_had_happened(photos, start, tmp_path):
-    flags = {"lora-rank": "2", "heads-first-epochs": "1", "learning-rate": "0.1", "guard": "yes", "guard-every": "3"}
+    flags = {**GUARDED, "lora-rank": "2", "heads-first-epochs": "1", "learning-rate": "0.1"}
     killer, states = Killer(4), []
     for name, call in (("whole", None), ("cut", 40)):
         project = tmp_path / f"{name}.dinoviz"

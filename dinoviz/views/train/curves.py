@@ -21,6 +21,7 @@ from dinoviz.views.train.log import Axis, RunLog, condensed, smoothed
 from dinoviz.watching import follow
 from dinoviz.words import run_name, tr
 from engine.quantities import size_in_words
+from engine.training.guard import NEIGHBOURS_FLOOR
 from engine.training.health import NARROW
 from engine.training.schedules import moment
 
@@ -31,7 +32,8 @@ MOST_SMOOTHED = 100
 MOST_SMOOTHED_POINTS = 8192
 """Beyond, neighbouring measurements become their mean before they are smoothed: more than any screen has columns."""
 SCHEDULES = ("learning_rate", "weight_decay", "momentum", "teacher_temperature")
-EXACT = (*SCHEDULES, "knn", "neighbours_kept", "memory_bytes")
+GUARDED = ("guard_score", "neighbours_of_start", "gauge_rank")
+EXACT = (*SCHEDULES, "knn", "neighbours_kept", *GUARDED, "memory_bytes")
 """Not smoothed: known to the step, or measured seldom."""
 NOT_DRAWN = {"epoch", "centre_norm"}
 """Measured, but said by the axis or of no use to look at."""
@@ -97,6 +99,32 @@ def panels() -> tuple[Panel, ...]:
                 "features settle."
             ),
             number=_percent,
+        ),
+        Panel(
+            name="guard_score",
+            title=tr("Features beside those of the start"),
+            tip=tr(
+                "1 is as good as the weights the run started from, by labels where there are some and by the spread of "
+                "features where not. Where it falls, the run goes back to its best and halves the learning rate; the "
+                "last point is what is kept."
+            ),
+            marks=lambda _ln_k: (Mark(value=1.0, text=tr("1: as at the start")),),
+            number=lambda value: f"{value:.3f}",
+        ),
+        Panel(
+            name="neighbours_of_start",
+            title=tr("Neighbours of the start"),
+            tip=tr(
+                "Share of each picture's neighbours that it had at the start too, beyond chance. Below 30 % most of "
+                "what the weights knew is overwritten."
+            ),
+            marks=lambda _ln_k: (Mark(value=NEIGHBOURS_FLOOR, text=tr("30 %"), is_bad=True),),
+            number=_percent,
+        ),
+        Panel(
+            name="gauge_rank",
+            title=tr("Directions in use, all measured pictures"),
+            tip=tr("How many directions the features of the measured pictures vary along; fewer say less."),
         ),
         Panel(
             name="teacher_entropy",

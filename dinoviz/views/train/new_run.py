@@ -66,6 +66,7 @@ class NewRunPage(QWidget):
         self._shapes: dict[str, Shape | None] = {}
         self._speeds: dict[tuple[str, str], Speed | None] = {}
         self._sides: tuple[tuple[object, ...], np.ndarray] = ((None, None, None), np.zeros(0, np.int32))
+        self._classes: tuple[str, ...] = ()
         self._sorted: tuple[Ids, Ids] = (no_ids(), no_ids())
         self.prepared: Prepared | None = None
         self.form = RecipeForm(self._typed)
@@ -206,8 +207,10 @@ class NewRunPage(QWidget):
         key = (state.table, state.marks, only)  # values that are replaced, never changed
         if any(new is not old for new, old in zip(key, self._sides[0], strict=True)):
             self._sides = key, run_plan.sides_to_learn_from(state.table, state.marks.hidden, only)
+            self._classes = run_plan.classes_to_learn(state.table, state.marks.hidden, only)
         return Ground(
             shorter_sides=self._sides[1],
+            classes=self._classes,
             machines=self._machines,
             project=state.project,
             shape_of=self._shape_of,

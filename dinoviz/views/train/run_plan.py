@@ -132,12 +132,14 @@ class Ground:
     """What a run would stand on: its pictures, the machine, the weights it starts from, how fast earlier ones were.
 
     ``machines`` is this one with each of its devices, that of ``auto`` first. ``shorter_sides`` are those of the
-    pictures, px. ``shape_of`` and ``speed_of`` are asked at every change, so they remember what they read.
+    pictures, px, ``classes`` their labels. ``shape_of`` and ``speed_of`` are asked at every change, so they remember
+    what they read.
     """
 
     shorter_sides: NDArray[np.int32]
     machines: tuple[Machine, ...]
     project: Path
+    classes: tuple[str, ...] = ()
     shape_of: Callable[[str], Shape | None]
     speed_of: Callable[[Plan], Speed | None] = field(default=lambda _plan: None)
 
@@ -166,6 +168,17 @@ def sides_to_learn_from(table: PictureTable, hidden: Collection[int], only: Ids 
         hidden: ids of those that were left out of the project.
         only: the ones that were chosen; by the rule of ``engine train`` where None.
     """
+    rows = _rows_to_learn_from(table, hidden, only)
+    return np.sort(np.maximum(1, np.minimum(table.heights_N[rows], table.widths_N[rows])))
+
+
+def classes_to_learn(table: PictureTable, hidden: Collection[int], only: Ids | None) -> tuple[str, ...]:
+    """Return the labels of the pictures a run would learn from, sorted; the arguments are those of their sides."""
+    codes = np.unique(table.label.codes_N[_rows_to_learn_from(table, hidden, only)])
+    return tuple(sorted(table.label.words[code] for code in codes.tolist() if code != NONE))
+
+
+def _rows_to_learn_from(table: PictureTable, hidden: Collection[int], only: Ids | None) -> NDArray[np.intp]:
     rows = np.arange(len(table)) if only is None else np.sort(table.rows_of(only))
     is_used = table.problem.codes_N[rows] == NONE
     if hidden:
@@ -173,7 +186,7 @@ def sides_to_learn_from(table: PictureTable, hidden: Collection[int], only: Ids 
     rows = rows[is_used]
     if only is None:
         rows = rows[to_train_on(table.split.is_one_of([TRAIN])[rows])]
-    return np.sort(np.maximum(1, np.minimum(table.heights_N[rows], table.widths_N[rows])))
+    return rows
 
 
 def prepared(texts: Texts, ground: Ground) -> Prepared:
@@ -184,7 +197,7 @@ def prepared(texts: Texts, ground: Ground) -> Prepared:
     if wrong_start:
         problems[START] = wrong_start
         recipe = without(recipe, START)
-    facts = facts_of(ground.shorter_sides, machine, ground.project, start=shape)
+    facts = facts_of(ground.shorter_sides, machine, ground.project, start=shape, classes=ground.classes)
     plan, problem = None, ""
     while plan is None and not problem:
         try:

@@ -49,6 +49,9 @@ from engine.training.teachers import Teacher, kept_teacher
 FEWEST_FOR_MEANS = 256
 """Pictures whose features the means are taken of, at least, where there are so many."""
 SHOWN_AT_ONCE = 32
+EARLY_STEPS = 10
+"""The average follows faster at first, so that little is left of how the student began: it keeps (1 + t) / (10 + t) of
+itself at step t, until the settled share; ``num_updates`` of TensorFlow's ExponentialMovingAverage."""
 ORDER_EPOCH = 2**63
 """Epoch from whose order of pictures those of the prototypes are taken; no run has one so high."""
 
@@ -249,8 +252,9 @@ class Distillation(Objective):
         names = [name for name, _ in self.kept.named_parameters()]
         student, kept = dict(self.student.named_parameters()), dict(self.kept.named_parameters())
         averages = [kept[name].data for name in names]
-        torch._foreach_mul_(averages, at.momentum)
-        torch._foreach_add_(averages, [student[name].data for name in names], alpha=1 - at.momentum)
+        share = min(at.momentum, (1 + at.step) / (EARLY_STEPS + at.step))
+        torch._foreach_mul_(averages, share)
+        torch._foreach_add_(averages, [student[name].data for name in names], alpha=1 - share)
         for name, statistic in self.kept.named_buffers():  # of batch norm: the average sees no pictures itself
             statistic.copy_(self.student.get_buffer(name))
         assert self._sum is not None, "after_step follows answers"
