@@ -5,8 +5,11 @@ are gathered one after the other while they compute, and whoever looks at a whol
 """
 
 import contextlib
+import hashlib
 import os
 import socket
+import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 Thing = TypeVar("Thing")
 UNNAMED = "none"
 """What torchrun calls a job that was given no name."""
+MEETING_PAUSE_S = 0.02
 PATIENCE = timedelta(days=1)  # the first process may scan and shrink a large folder while the others wait
 
 
@@ -47,8 +51,42 @@ def join(device: Device) -> torch.device:
     if device == "cuda":
         torch.cuda.set_device(local)
     if processes > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+        store, rank, processes = next(dist.rendezvous("env://", timeout=PATIENCE))
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+            store = dist.PrefixStore(meeting(store, rank, processes), store)
+        backend = "nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=PATIENCE)
     return torch.device(device, local) if device == "cuda" else torch.device(device)
+
+
+def meeting(store: dist.Store, rank: int, processes: int) -> str:
+    """Return a name for what these processes tell each other, once all of them are there.
+
+    torchrun's store outlives the processes that it starts again, and with it the addresses of dead ones, to which the
+    living would connect (torch 2.13, elastic/rendezvous/dynamic_rendezvous.py). So each process says who it is, the
+    first one who it sees, until all have found themselves in that; under a name that is made of all of them nothing
+    was ever written.
+    """
+    own = uuid.uuid4().hex
+    members = [f"member {number}" for number in range(processes)]
+    store.set(members[rank], own)
+    while True:
+        if rank == 0 and store.check(members):
+            store.set("seen", " ".join(store.get(member).decode() for member in members))
+        seen = store.get("seen").decode() if store.check(["seen"]) else ""
+        if own in seen:
+            name = hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
+            store.set(f"agrees {rank}", name)
+            if rank == 0 and _all_say(store, "agrees", processes, name):
+                store.set("met", name)
+            if store.check(["met"]) and store.get("met").decode() == name:
+                return name
+        time.sleep(MEETING_PAUSE_S)
+
+
+def _all_say(store: dist.Store, what: str, processes: int, name: str) -> bool:
+    keys = [f"{what} {number}" for number in range(processes)]
+    return store.check(keys) and all(store.get(key).decode() == name for key in keys)
 
 
 def leave() -> None:

@@ -235,7 +235,7 @@ def memory_bytes(plan: Plan) -> float:
     """Return what the device must hold: of the CPU, all processes together; of a GPU, its own memory."""
     run = plan.run
     together = run.batch / run.accumulation / plan.processes
-    state = parameters(plan) * STATE_BYTES_PER_PARAMETER
+    state = parameters(plan) * STATE_BYTES_PER_PARAMETER / (plan.processes if run.sharding == "fsdp" else 1)
     kept = together * _kept_bytes(plan)
     if run.device != "cpu":
         return PROCESS_BYTES + state + kept

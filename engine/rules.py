@@ -285,6 +285,12 @@ def _head_norm(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
     return "none", "as published"
 
 
+def _bottleneck(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
+    if _is_distillation(values) and facts.teacher is not None and not facts.teacher.prototypes:
+        return facts.teacher.width, "the teacher's width: the student is compared with the very same prototypes"
+    return 256, "as published"
+
+
 def _centring(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
     if _is_distillation(values) and facts.teacher is not None and facts.teacher.prototypes:
         return facts.teacher.centring, "that of the teacher's own run"
@@ -343,6 +349,12 @@ def _swav_prototypes(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, 
     if _is_small(facts):
         return _prototypes(facts, values)
     return 3000, "as published"
+
+
+def _epsilon(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
+    if _is_small(facts):
+        return 0.02, "higher spreads every picture over all prototypes where the batch is small"
+    return 0.05, "as published"
 
 
 def _norm_last_layer(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
@@ -629,7 +641,7 @@ def _packing(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
         return False, NO_TRANSFORMER
     if facts.device == "cuda":
         return True, "one kernel for all crops keeps a GPU busy"
-    return False, "on this device crops of one size at a time are faster"
+    return False, "on this device it is no faster"
 
 
 def _checkpointing(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
@@ -712,6 +724,7 @@ RULES: dict[str, Rule] = {
     "hue": _jitter(0.2, 0.1),
     "prototypes": _prototypes,
     "head_width": _head_width,
+    "bottleneck": _bottleneck,
     "head_norm": _head_norm,
     "norm_last_layer": _norm_last_layer,
     "projector_layers": _projector_layers,
@@ -720,6 +733,7 @@ RULES: dict[str, Rule] = {
     "predictor_width": _predictor_width,
     "queue": _queue,
     "swav_prototypes": _swav_prototypes,
+    "epsilon": _epsilon,
     "batch": _batch,
     "epochs": _epochs,
     "heads_first_epochs": _heads_first_epochs,

@@ -169,7 +169,9 @@ class DinoSettings(Settings):
     )
     head_layers: int = setting(3, says="Layers of the projection head before the last.", low=1, high=6)
     head_width: int = setting(says="Width inside the projection head.", low=16, high=8192)
-    bottleneck: int = setting(256, says="Width of the projection head's bottleneck.", low=8, high=2048)
+    bottleneck: int = setting(
+        says="Width of the projection head's bottleneck.", low=8, high=16_384, source="main_dino.py: 256"
+    )
     head_norm: Literal["none", "batch"] = setting(
         says="Batch normalisation in the projection head; keeps small, uniform folders from staying at the start.",
         source="DINO tab. 14: optional",
@@ -399,7 +401,11 @@ class SwavSettings(Settings):
         0.1, says="Sharpness of the student's answer; lower is sharper.", low=0.01, high=1.0, source="SwAV §4.1"
     )
     epsilon: float = setting(
-        0.05, says="Softness of the assignment; lower is harder.", low=0.005, high=1.0, source="SwAV §4.1"
+        says="Softness of the assignment; lower is harder.",
+        low=0.005,
+        high=1.0,
+        source="SwAV §4.1: 0.05",
+        before=0.05,
     )
     swav_iterations: int = setting(3, says="Rounds of Sinkhorn-Knopp.", low=1, high=20, source="SwAV §4.1")
     swav_queue: int = setting(

@@ -143,6 +143,7 @@ def finder(qtbot, desk):
     yield finder
     finder.undo_all()
     finder.view.close()
+    finder.desk.background.finish()  # what it still asked for is not answered when it is gone
 
 
 def test_a_picture_leads_to_others_and_back(finder):

@@ -39,7 +39,7 @@ SMALL = {
 OWN = {
     "byol": {"predictor_width": 16},
     "moco": {"queue": 16},
-    "swav": {"swav_prototypes": 16},
+    "swav": {"swav_prototypes": 16, "epsilon": 0.05},
 }
 
 

@@ -172,10 +172,17 @@ def test_what_is_no_teacher_is_refused():
 # The plan
 
 
+def settled_bottleneck(teacher: TeacherFacts) -> int:
+    asked = {name: value for name, value in SMALL.items() if name != "bottleneck"}
+    return settle(Recipe.of(asked | {"teacher": "x"}), Facts(n_pictures=N, teacher=teacher)).dino.bottleneck
+
+
 def test_a_plan_takes_prototypes_temperature_and_side_from_the_teacher():
     facts = TeacherFacts(width=8, multiple=14, prototypes=48, temperature=0.05, centring="ema")
     plan = settle(Recipe.of(SMALL | {"teacher": "x"}), Facts(n_pictures=N, teacher=facts))
     assert (plan.dino.prototypes, plan.dino.teacher_temperature, plan.dino.centring) == (48, 0.05, "ema")
+    assert settled_bottleneck(facts) == 256
+    assert settled_bottleneck(TeacherFacts(width=96, multiple=14)) == 96
     assert plan.distillation.teacher_side == 28
     assert (plan.model.drop_path, plan.dino.koleo) == (0.0, 0.0)
     fixed = settle(
@@ -290,6 +297,17 @@ def test_the_average_soon_forgets_how_the_student_began(bare, photos, tmp_path):
         expected = share * before + (1 - share) * run_.objective.student.head.last_layer.weight_v
         assert torch.allclose(run_.objective.kept.head.last_layer.weight_v, expected, atol=1e-6)
     assert not torch.equal(began, run_.objective.kept.head.last_layer.weight_v)
+
+
+def test_a_head_as_wide_as_the_teacher_is_compared_with_the_teachers_own_prototypes(bare, photos, tmp_path):
+    run_ = run_of(bare, photos, tmp_path, bottleneck=32, learning_rate=0.1)
+    told = [advance(run_, parts_of(), step, moment(run_.plan, step), watch=True) for step in range(6)]
+    assert told[-1]["kl"] < told[0]["kl"]
+    for network in run_.objective.networks:
+        last_layer = network.head.last_layer
+        assert torch.equal(last_layer.weight_v, run_.objective.prototypes_KE)
+        scores = network.head(torch.randn(3, network.head.mlp[0].in_features))
+        assert scores.abs().max() <= 1 + 1e-5
 
 
 def test_a_batch_in_two_parts_gets_the_answers_and_gradients_of_one(bare, photos, tmp_path):

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
 
 from engine import distributed
 from engine.catalogue import VitShape
@@ -297,6 +300,29 @@ def test_a_job_goes_on_with_its_own_run_and_no_other(tmp_path, monkeypatch):
         assert run_of_job(project, Recipe.of({"prototypes": 32})) is None
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
         assert run_of_job(project, Recipe.of({"prototypes": 32})) == begun
+
+
+def test_processes_meet_under_a_name_of_their_own_whatever_dead_ones_left():
+    store = dist.HashStore()
+    store.set_timeout(timedelta(seconds=20))
+    names = set()
+    for n in (2, 3, 3):
+        with ThreadPoolExecutor(n) as threads:
+            met = list(threads.map(lambda rank, n=n: distributed.meeting(store, rank, n), range(n)))
+        assert len(set(met)) == 1
+        names |= set(met)
+    assert len(names) == 3
+
+
+def test_nobody_meets_the_dead():
+    store = dist.HashStore()
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda rank: distributed.meeting(store, rank, 3), range(3)))
+        first, second = (threads.submit(distributed.meeting, store, rank, 3) for rank in (0, 1))
+        time.sleep(0.3)
+        assert not first.done()  # the third is one of the dead
+        third = distributed.meeting(store, 2, 3)
+        assert first.result(20) == second.result(20) == third
 
 
 def test_a_torchrun_without_a_name_is_told_from_every_other_one(monkeypatch):

@@ -47,7 +47,8 @@ def tuned(photos, start, tmp_path_factory):
 
     def train(**changed: str) -> Path:
         project = tmp_path_factory.mktemp("tuned") / "p.dinoviz"
-        assert Killer(0).finish(tiny_train(photos, project, init=str(start), **changed)) == 0
+        flags = {"checkpoint-seconds": "1000", **changed}
+        assert Killer(0).finish(tiny_train(photos, project, init=str(start), **flags)) == 0
         return project / "runs/0001"
 
     return train
@@ -106,7 +107,7 @@ def test_a_run_that_went_back_and_was_killed_ends_as_if_it_was_not(photos, start
     project = tmp_path / "p.dinoviz"
     run = project / "runs/0001"
     assert killer.kill_inside_a_save(tiny_train(photos, project, init=str(start), **GUARDED, **HARMFUL), 75)
-    for call in (25, 44):
+    for call in (25, 15):
         assert killer.kill_inside_a_save(["resume", str(run), "--quiet"], call)
     assert killer.finish(["resume", str(run), "--quiet"]) == 0
     assert differences(state_of(run), state_of(harmed)) == []
@@ -130,10 +131,10 @@ def test_a_run_that_is_forked_is_guarded_from_where_it_begins(harmed):
 
 
 def test_a_guard_that_finds_no_harm_changes_nothing(tuned):
-    guarded = tuned(**GUARDED, **GENTLE)
-    unguarded = tuned(**GUARDED | {"guard": "no"}, **GENTLE)
+    guarded = tuned(**GUARDED, **GENTLE, epochs="4")
+    unguarded = tuned(**GUARDED | {"guard": "no"}, **GENTLE, epochs="4")
     assert not [notice for notice in _messages(guarded, Noticed) if "Rollback" in notice.text]
-    assert differences(_state(guarded, 18), _state(unguarded, 18)) == []
+    assert differences(_state(guarded, 12), _state(unguarded, 12)) == []
     assert "guard_score" in _messages(guarded, Measured)[0].values
     assert not any("guard_score" in measured.values for measured in _messages(unguarded, Measured))
 
@@ -161,7 +162,7 @@ def test_a_gradient_that_is_not_finite_is_undone_too(photos, start, tmp_path, mo
 
 
 def test_a_backbone_stands_still_while_heads_learn_and_moves_then(tuned, start):
-    run = tuned(**GUARDED | {"guard": "no", "epochs": "3", "momentum": "0.5"})
+    run = tuned(**GUARDED | {"guard": "no", "epochs": "3", "momentum": "0.5", "checkpoint-seconds": "0"})
     before = {f"objective.{who}.backbone.{name}": t for name, t in _backbone(start).items() for who in WHO}
     first, last = _state(run, 7), _state(run, 9)  # the first of three steps has no rate yet: they warm up
     assert differences({name: first[name] for name in before}, before) == []
@@ -171,7 +172,7 @@ def test_a_backbone_stands_still_while_heads_learn_and_moves_then(tuned, start):
 
 
 def test_an_adapted_run_leaves_an_ordinary_backbone(tuned, start):
-    run = tuned(**{"lora-rank": "2", "learning-rate": "0.1", "heads-first-epochs": "0", "guard": "no"})
+    run = tuned(**{"lora-rank": "2", "learning-rate": "0.1", "heads-first-epochs": "0", "guard": "no", "epochs": "2"})
     ours, theirs = _backbone(run), _backbone(start)
     assert ours.keys() == theirs.keys()
     assert sorted(differences(ours, theirs)) == ["blocks.0.attn.qkv.weight", "blocks.1.attn.qkv.weight"]
@@ -181,7 +182,7 @@ def test_an_adapted_run_leaves_an_ordinary_backbone(tuned, start):
 
 
 def test_an_adapted_run_goes_on_as_if_nothing_had_happened(photos, start, tmp_path):
-    flags = {**GUARDED, "lora-rank": "2", "heads-first-epochs": "1", "learning-rate": "0.1"}
+    flags = {**GUARDED, "lora-rank": "2", "heads-first-epochs": "1", "learning-rate": "0.1", "epochs": "3"}
     killer, states = Killer(4), []
     for name, call in (("whole", None), ("cut", 40)):
         project = tmp_path / f"{name}.dinoviz"

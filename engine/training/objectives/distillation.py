@@ -7,8 +7,10 @@ What the teacher answers depends on what is there of it. With the head and the c
 those it gave its own student. Released weights have no head; then its prototypes are its features of some of the
 pictures that are learnt from, and its answer to a crop is how like the crop is to each of them, a distribution
 (SEED, Fang et al. 2021). Both features and prototypes are brought to mean 0 and length 1 first: features of pictures
-share a large common part, by which all would be alike. In both cases the student has a head of its own: it need
-find where in its own, smaller space a picture lies, not copy a wider one.
+share a large common part, by which all would be alike. The student's head brings its features to the teacher's width,
+where they are compared with the very same prototypes: from the first step it is told where a picture lies, as in SEED,
+instead of having to learn what each prototype stands for. Asked for another width it learns prototypes of its own, as
+it does from a teacher with a head, whose prototypes lie behind layers that the student does not have.
 
 The student's patches are brought to the teacher's, each by its own place, through one linear layer: answers for whole
 pictures alone leave a small network's patches vague. Here the means are taken out, too.
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 
 from engine.errors import UnreadablePicture
 from engine.models.backbones import feature_width, patch_of
+from engine.models.heads import ProjectionHead
 from engine.models.vit import Features
 from engine.recipes import Plan
 from engine.seeing.views import RESIZE, central, normalise
@@ -129,6 +132,7 @@ class Distillation(Objective):
         """What is learnt from."""
         return self._teacher[0]
 
+    @torch.no_grad()
     def begin(self, folder: Path, pixels: Pixels, device: torch.device, *, is_new: bool) -> None:
         """Open the teacher that lies in the run's folder, and find its prototypes among the pictures.
 
@@ -148,6 +152,11 @@ class Distillation(Objective):
         self.register_buffer("prototypes_KE", torch.zeros(0 if teacher.heads else k, teacher.width))
         if is_new:
             self._find_prototypes(pixels, device)
+        if teacher.heads is None and self.settings.bottleneck == teacher.width:
+            for network in (self.student, self.kept):
+                last_layer = cast("ProjectionHead", network.head).last_layer
+                last_layer.requires_grad_(False)
+                last_layer.weight_v.copy_(self.prototypes_KE)
         if is_new and teacher.heads is not None:
             self.centre_1K.copy_(teacher.heads.centre_1K)
 
@@ -249,8 +258,9 @@ class Distillation(Objective):
     @torch.no_grad()
     def after_step(self, at: Moment) -> None:
         """Move the average of the student, and the centre of a teacher's head."""
-        names = [name for name, _ in self.kept.named_parameters()]
         student, kept = dict(self.student.named_parameters()), dict(self.kept.named_parameters())
+        # What does not learn stays what it is, to the bit: a mean of equals would round.
+        names = [name for name, parameter in student.items() if parameter.requires_grad]
         averages = [kept[name].data for name in names]
         share = min(at.momentum, (1 + at.step) / (EARLY_STEPS + at.step))
         torch._foreach_mul_(averages, share)
