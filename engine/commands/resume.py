@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace, tell: Tell) -> Outcome:
             tell(Noticed(level="info", text=f"New run {folder}\n{plan_in_words(plan, recipe.asked)}"))
         else:
             _refuse_changes(folder, recipe, pictures)
-            plan = on_these_processes(_with_free(plan, recipe))
+            plan = on_these_processes(_with_free(plan, recipe), tell)
         start = newest(folder / "checkpoints")
         if start is None:
             tell(Noticed(level="info", text="There is no checkpoint yet: starting from the beginning."))

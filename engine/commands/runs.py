@@ -242,11 +242,11 @@ def read_run(folder: Path) -> tuple[Plan, str, Path]:
         ) from problem
 
 
-def on_these_processes(plan: Plan) -> Plan:
+def on_these_processes(plan: Plan, tell: Tell = lambda _message: None) -> Plan:
     """Return a plan for as many processes as there are now.
 
     The batch is cut into the same parts where they can be dealt out evenly: then the same is learnt, but for the order
-    of sums. Else the parts become smaller, which batch norm and KoLeo see.
+    of sums. Else the parts become smaller, which batch norm and KoLeo see, and which is told.
 
     Raises:
         BadRecipe: the batch cannot be dealt out evenly.
@@ -259,8 +259,13 @@ def on_these_processes(plan: Plan) -> Plan:
             f"A batch of {batch} pictures does not split into {processes} processes.",
             f"Go on with a number of processes that divides {batch}; it was {plan.processes}.",
         )
-    parts, each = plan.processes * plan.run.accumulation, batch // processes
-    accumulation = next(n for n in range(1, each + 1) if each % n == 0 and each // n <= batch // parts)
+    part, each = batch // (plan.processes * plan.run.accumulation), batch // processes
+    accumulation = next(n for n in range(1, each + 1) if each % n == 0 and each // n <= part)
+    if each // accumulation < part:
+        text = f"Batch norm and KoLeo see {each // accumulation} pictures at once, not {part} as before."
+        tell(
+            Noticed(level="warning", text=text, hint=f"{plan.processes} processes, or fewer, would keep it as it was.")
+        )
     changed = plan.run.model_copy(update={"accumulation": accumulation})
     return plan.model_copy(update={"processes": processes, "run": changed})
 

@@ -143,7 +143,7 @@ def _settled(plan: Plan, recipe: Recipe, machine: Machine, project: Project, the
 
 def _go_on(project: Project, folder: Path, decide: Callable[[str], None], tell: Tell) -> Outcome:
     """Train on with the run that the same job began before its processes were started again."""
-    plan = on_these_processes(read_run(folder)[0])
+    plan = on_these_processes(read_run(folder)[0], tell)
     if is_finished(folder, plan):
         return Outcome({"run": str(folder), "step": plan.steps}, f"{folder} is finished: {plan.steps:,} steps.")
     start = newest(folder / "checkpoints")

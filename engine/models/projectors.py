@@ -40,28 +40,19 @@ class Projector(nn.Module):
             return self.layers(features_BD.float())
 
 
-class PrototypeHead(nn.Module):
-    """A projector, a unit sphere, and unit prototypes on it.
+class SpherePrototypes(nn.Module):
+    """A unit sphere, and unit prototypes on it.
 
     Unit length is part of the prototypes' product, where SwAV shortens them after each step.
 
     Source: SwAV §3.1, main_swav.py.
     """
 
-    def __init__(self, projector: nn.Module, width: int, prototypes: int) -> None:
+    def __init__(self, width: int, prototypes: int) -> None:
         super().__init__()
-        self.projector = projector
         self.last_layer = Prototypes(width, prototypes, has_unit_length=True)
 
-    def forward(self, features_BD: Tensor) -> Tensor:
-        """Return the cosines with the prototypes, (B, K), float32."""
-        return self.cosines(self.points(features_BD))
-
-    def points(self, features_BD: Tensor) -> Tensor:
-        """Return the points on the sphere, (B, D), float32."""
-        return F.normalize(self.projector(features_BD), dim=-1)
-
-    def cosines(self, points_BD: Tensor) -> Tensor:
-        """Return the cosines of points with the prototypes, (B, K), float32."""
-        with torch.autocast(points_BD.device.type, enabled=False):
-            return self.last_layer(points_BD)
+    def forward(self, projected_BD: Tensor) -> Tensor:
+        """Return the cosines of projections with the prototypes, (B, K), float32."""
+        with torch.autocast(projected_BD.device.type, enabled=False):
+            return self.last_layer(F.normalize(projected_BD.float(), dim=-1))

@@ -50,6 +50,8 @@ class Guarding:
         if kept and checkpoint.best_step(self.checkpoints) is not None:
             self.start_Qk = kept.pop("start_Qk")
             self.watch = Watch.of_numbers({name: value.item() for name, value in kept.items()})
+            if distributed.world()[0] == 0:  # who was killed just after writing the best had not named it yet
+                checkpoint.mark_best(self.checkpoints, self.watch.best_step, self.watch.best_score)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs."""

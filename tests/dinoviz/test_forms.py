@@ -54,6 +54,24 @@ def test_what_is_settled_stands_in_its_field_with_the_reason(typing):
     assert typing.form.rows["device"].control.currentText() == "Auto: cpu"
 
 
+def test_only_what_the_objective_heeds_is_shown(typing):
+    row = typing.form.rows["mask_share"]
+    assert not row.isVisibleTo(typing.form)
+    typing.typed("objective", "dinov2")
+    typing.form.search.setText("mask")
+    assert row.isVisibleTo(typing.form)
+    typing.form.search.clear()
+    typing.typed("koleo", "0.3")
+    typing.typed("objective", "byol")
+    typing.form.search.setText("koleo")
+    assert not typing.form.rows["koleo"].isVisibleTo(typing.form)
+    settled = prepared(typing.texts, GROUND)
+    assert settled.can_start
+    assert "koleo" not in settled.recipe.asked
+    typing.typed("objective", "dino")
+    assert prepared(typing.texts, GROUND).recipe.asked["koleo"] == 0.3
+
+
 def test_typing_settles_the_others_live_and_giving_back_undoes_it(qtbot, typing):
     before = edit(typing, "warmup_epochs").placeholderText()
     qtbot.keyClicks(edit(typing, "epochs"), "40")

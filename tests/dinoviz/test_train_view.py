@@ -141,6 +141,13 @@ def test_a_run_file_comes_back_into_the_form(qtbot, view, desk, tmp_path):
     assert told
 
 
+def test_a_published_recipe_is_taken_over_whole(qtbot, view, desk):
+    view.new_page.take_preset("vits14-short")
+    texts = dict(desk.session.state.choices.train.texts)
+    assert (texts["objective"], texts["model"], texts["layer_decay"]) == ("dinov2", "vit-small/14", "0.9")
+    assert len(view.new_page.presets.actions()) > 8
+
+
 def test_runs_are_listed_as_they_are(qtbot, view, desk, project):
     made_run(project)
     made_run(project, state="started")

@@ -207,12 +207,12 @@ def test_mocos_loss_meets_the_queue_before_the_batch_and_its_keys_enter_after(tm
 
 def test_swavs_prototypes_stand_still_in_the_first_epoch_and_have_unit_length_after(tmp_path):
     run = run_of("swav", tmp_path, freeze_last_layer=1)
-    before = run.objective.head.last_layer.weight_v.detach().clone()
+    before = run.objective.prototypes.last_layer.weight_v.detach().clone()
     advance(run, parts_of(1), 0, moment(run.plan, 0))
-    assert torch.equal(run.objective.head.last_layer.weight_v, before)
+    assert torch.equal(run.objective.prototypes.last_layer.weight_v, before)
     advance(run, parts_of(1), 1, AT)
-    assert not torch.equal(run.objective.head.last_layer.weight_v, before)
-    towards = run.objective.head.cosines(nn.functional.normalize(run.objective.head.last_layer.weight_v, dim=1))
+    assert not torch.equal(run.objective.prototypes.last_layer.weight_v, before)
+    towards = run.objective.prototypes(run.objective.prototypes.last_layer.weight_v)
     torch.testing.assert_close(towards.diagonal(), torch.ones(16))
 
 
@@ -227,7 +227,7 @@ def test_swavs_queue_takes_part_once_it_is_full_and_its_epoch_has_come(tmp_path)
         answers.append(objective.answers([part], at)[0])
         objective.after_step(at)
     with_queue = [
-        sinkhorn_knopp(torch.cat([view, objective.head.cosines(objective.queue.rows_GQD[g])]), 0.05)[:8]
+        sinkhorn_knopp(torch.cat([view, objective.prototypes(objective.queue.rows_GQD[g])]), 0.05)[:8]
         for g, view in enumerate(logits)
     ]
     for answer, expected in zip(answers, (alone, alone, with_queue), strict=True):

@@ -274,7 +274,9 @@ def test_what_nobody_tried_to_split_is_refused(asked):
 def test_a_batch_is_cut_into_the_same_parts_by_any_number_of_processes(monkeypatch, before, now, accumulation):
     plan = plan_for("dino", min(before, 4), accumulation=4 // before)
     monkeypatch.setenv("WORLD_SIZE", str(now))
-    changed = on_these_processes(plan)
+    told = []
+    changed = on_these_processes(plan, told.append)
+    assert bool(told) == (now == 8)  # eight have one picture each where a part was two
     assert (changed.processes, changed.run.accumulation) == (now, accumulation)
 
 

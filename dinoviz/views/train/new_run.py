@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QMenu,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QSplitter,
@@ -40,6 +43,7 @@ from engine.catalogue import BUNDLED, Shape, VitShape
 from engine.errors import UserError
 from engine.estimates import Speed, parameters
 from engine.facts import TRAIN, free_bytes, start_shape
+from engine.presets import PRESETS
 from engine.quantities import size_in_words
 from engine.recipes import Plan, Recipe
 from engine.run_files import newest_speed
@@ -129,6 +133,7 @@ class NewRunPage(QWidget):
         row.setSpacing(theme.SPACE)
         row.addWidget(label(tr("New run"), "title"))
         row.addStretch()
+        row.addWidget(self._presets())
         for icon, tip, press in (
             ("upload-simple", tr("Read a run file…"), self.read_file),
             ("download-simple", tr("Save as a run file…"), self.save_file),
@@ -143,6 +148,20 @@ class NewRunPage(QWidget):
         self.start_button = button(tr("Start training"), self.start, kind="primary")
         row.addWidget(self.start_button)
         return row
+
+    def _presets(self) -> QPushButton:
+        tip = tr("Takes over all settings of DINO's or DINOv2's own trainings; they were made for a million pictures")
+        self.presets = QMenu(self)
+        self.presets.setToolTipsVisible(True)
+        for name, preset in PRESETS.items():
+            action = self.presets.addAction(preset.says, partial(self.take_preset, name))
+            action.setToolTip(preset.source)
+        made = QPushButton(tr("Published recipes"))
+        made.setProperty("kind", "quiet")
+        made.setToolTip(tip)
+        made.setAccessibleName(made.text())
+        made.setMenu(self.presets)
+        return made
 
     def _summary(self) -> QFrame:
         card = QFrame()
@@ -402,6 +421,10 @@ class NewRunPage(QWidget):
                 self.draw()
                 return
         self._typed(START, value)
+
+    def take_preset(self, name: str) -> None:
+        """Take the settings of a published recipe over, in place of what was typed."""
+        self._set_texts(run_plan.asked_texts(Recipe.preset(name)))
 
     def read_file(self) -> None:
         """Take the settings of a run file over."""

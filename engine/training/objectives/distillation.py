@@ -36,6 +36,7 @@ from engine.models.heads import ProjectionHead
 from engine.models.vit import Features
 from engine.recipes import Plan
 from engine.seeing.views import RESIZE, central, normalise
+from engine.training.batches import gone
 from engine.training.crops import GLOBALS
 from engine.training.losses import entropy, koleo_loss
 from engine.training.objectives.objective import Loss, Objective, Part, new_backbone, runs_of_one_size
@@ -179,6 +180,8 @@ class Distillation(Objective):
                 seen = self.teacher(normalise(crops.to(device)), side)
                 features_NE.append(seen.cls_BD.float().cpu())
                 patches_NF.append(seen.patches_BPD.float().mean(dim=1).cpu())
+        if not features_NE:
+            raise gone()
         found_NE = torch.cat(features_NE)
         self.mean_1E.copy_(found_NE.mean(dim=0, keepdim=True))
         self.patch_mean_1F.copy_(torch.cat(patches_NF).mean(dim=0, keepdim=True))

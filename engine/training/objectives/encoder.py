@@ -1,4 +1,4 @@
-"""The network that BYOL, MoCo-v2 and SwAV train: a backbone with a head, and for one of them a predictor.
+"""The network that BYOL, MoCo-v2 and SwAV train: a backbone with a head, and what predicts from the head's output.
 
 Letters after a name are its axes:
     V views · B pictures · C Y X channels and pixels · D width
@@ -11,21 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from engine.models.backbones import feature_width
-from engine.models.projectors import Projector, PrototypeHead
+from engine.models.projectors import Projector
 from engine.models.vit import Features
 from engine.recipes import Plan
 from engine.training.objectives.objective import new_backbone, runs_of_one_size
 
 
 class Encoded(NamedTuple):
-    """What an encoder says of each view: the output of its head, and the backbone's [CLS]."""
+    """What an encoder says of each view: its prediction, what that is made from, and the backbone's [CLS].
+
+    Without a predictor the first two are the same.
+    """
 
     outputs_VBD: list[Tensor]
+    projected_VBD: list[Tensor]
     cls_VBD: list[Tensor]
 
 
 class Encoder(nn.Module):
-    """A backbone, its head and, for the student of BYOL, a predictor, over views of several sizes."""
+    """A backbone, a head and, where there is one, what predicts from its output, over views of several sizes.
+
+    ``predictor`` is BYOL's perceptron, which the student alone has, or SwAV's prototypes.
+    """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, predictor: nn.Module | None = None) -> None:
         super().__init__()
@@ -35,30 +42,24 @@ class Encoder(nn.Module):
 
     def forward(self, views_VBCYX: Sequence[Tensor]) -> Encoded:
         """Return what is said of each view, (B, D) each; views of one size go through the backbone together."""
-        cls_VBD = self.seen(views_VBCYX)
-        outputs = self.head(torch.cat(cls_VBD))
-        if self.predictor is not None:
-            outputs = self.predictor(outputs)
-        return Encoded(list(outputs.split([len(view) for view in cls_VBD])), cls_VBD)
-
-    def seen(self, views_VBCYX: Sequence[Tensor]) -> list[Tensor]:
-        """Return the backbone's [CLS] of each view."""
         runs = list(runs_of_one_size(views_VBCYX))
         found: list[Features] = self.backbone.forward_views([torch.cat(same) for same in runs])  # type: ignore[operator]
-        return [view for same, features in zip(runs, found, strict=True) for view in features.cls_BD.chunk(len(same))]
+        cls_ = torch.cat([features.cls_BD for features in found])
+        projected = self.head(cls_)
+        outputs = projected if self.predictor is None else self.predictor(projected)
+        rows = [len(view) for view in views_VBCYX]
+        return Encoded(list(outputs.split(rows)), list(projected.split(rows)), list(cls_.split(rows)))
 
 
-def encoder(plan: Plan, *, drop_path: float, predictor: nn.Module | None = None, prototypes: int = 0) -> Encoder:
-    """Return the encoder of a plan with new weights; its head ends in prototypes where there are any."""
+def encoder(plan: Plan, *, drop_path: float, predictor: nn.Module | None = None) -> Encoder:
+    """Return the encoder of a plan with new weights."""
     settings = plan.projector
-    head: nn.Module = Projector(
+    head = Projector(
         feature_width(plan.shape),
         settings.projector_out,
         layers=settings.projector_layers,
         hidden=settings.projector_width,
     )
-    if prototypes:
-        head = PrototypeHead(head, settings.projector_out, prototypes)
     return Encoder(new_backbone(plan, drop_path=drop_path), head, predictor)
 
 

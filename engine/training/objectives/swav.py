@@ -9,9 +9,10 @@ from typing import cast
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.models.projectors import PrototypeHead
+from engine.models.projectors import SpherePrototypes
 from engine.recipes import Plan
 from engine.training.crops import GLOBALS
 from engine.training.losses import dino_loss, entropy, sinkhorn_knopp
@@ -38,7 +39,8 @@ class Swav(Objective):
         super().__init__(plan)
         self.settings = plan.swav
         width = plan.projector.projector_out
-        self.student = encoder(plan, drop_path=plan.model.drop_path, prototypes=plan.swav.swav_prototypes)
+        prototypes = SpherePrototypes(width, plan.swav.swav_prototypes)
+        self.student = encoder(plan, drop_path=plan.model.drop_path, predictor=prototypes)
         self.queue = Queue(GLOBALS, plan.swav.swav_queue, width) if plan.swav.swav_queue else None
         self._points_GBD: Tensor | None = None
 
@@ -48,25 +50,24 @@ class Swav(Objective):
         return self.student.backbone
 
     @property
-    def head(self) -> PrototypeHead:
-        """The student's head."""
-        return cast("PrototypeHead", self.student.head)
+    def prototypes(self) -> SpherePrototypes:
+        """The student's prototypes."""
+        return cast("SpherePrototypes", self.student.predictor)
 
     @torch.no_grad()
     def answers(self, parts: Sequence[Part], at: Moment) -> list[list[Tensor]]:
         """Return the assignment of each large view of each part, probabilities (B, K)."""
+        seen = [self.student(part.views_VBCYX[:GLOBALS]) for part in parts]
+        points_GBD = torch.stack([torch.cat(view) for view in zip(*(one.projected_VBD for one in seen), strict=True)])
+        self._points_GBD = F.normalize(points_GBD, dim=-1)
+        logits_GBK = [torch.cat(view) for view in zip(*(one.outputs_VBD for one in seen), strict=True)]
+        codes_GBK = [self._code(logits_BK, view, at) for view, logits_BK in enumerate(logits_GBK)]
         rows = [len(part.views_VBCYX[0]) for part in parts]
-        seen = [torch.cat(self.student.seen(part.views_VBCYX[:GLOBALS])) for part in parts]
-        points = [self.head.points(of_part).chunk(GLOBALS) for of_part in seen]
-        self._points_GBD = torch.stack([torch.cat(of_parts) for of_parts in zip(*points, strict=True)])
-        codes_GBK = [self._code(points_BD, view, at) for view, points_BD in enumerate(self._points_GBD)]
         return [list(of_part) for of_part in zip(*(code_BK.split(rows) for code_BK in codes_GBK), strict=True)]
 
-    def _code(self, points_BD: Tensor, view: int, at: Moment) -> Tensor:
-        everything_ND = torch.cat([points_BD, *self._earlier(view, at)])
-        logits_NK = self.head.cosines(everything_ND)
-        settings = self.settings
-        return sinkhorn_knopp(logits_NK, settings.epsilon, settings.swav_iterations)[: len(points_BD)]
+    def _code(self, logits_BK: Tensor, view: int, at: Moment) -> Tensor:
+        logits_NK = torch.cat([logits_BK, *(self.prototypes(points_QD) for points_QD in self._earlier(view, at))])
+        return sinkhorn_knopp(logits_NK, self.settings.epsilon, self.settings.swav_iterations)[: len(logits_BK)]
 
     def _earlier(self, view: int, at: Moment) -> list[Tensor]:
         """Return this process's share of the queue, once it is full of points and its epoch has come."""
@@ -97,7 +98,7 @@ class Swav(Objective):
     def before_step(self, at: Moment) -> None:
         """Keep the prototypes where they are in the first epochs (SwAV §C, main_swav.py freeze_prototypes_niters)."""
         if at.epoch_of_phase < self.plan.optimiser.freeze_last_layer:
-            for parameter in self.head.last_layer.parameters():
+            for parameter in self.prototypes.parameters():
                 parameter.grad = None
 
     def after_step(self, at: Moment) -> None:
