@@ -150,7 +150,7 @@ def _beside_seconds(plan: Plan, speed: float) -> float:
     run = plan.run
     asked = min(GAUGE_ASKED, plan.pictures / 9)
     seen = min(GAUGE_KNOWN, plan.pictures) + asked
-    measurements = (1 + run.epochs // run.measure_epochs) if run.measure_epochs else 0
+    measurements = (1 + run.epochs // run.measure_epochs) if run.measure_epochs or plan.tuning.guard else 0
     measuring = measurements * seen * forward_flops(plan, plan.crops.global_side) / speed + seen / SHRINKING_PER_S
     looks = min(PROBE_STEPS, plan.steps) * run.probes
     probing = looks * forward_flops(plan, min(PROBE_SIDE, 2 * plan.crops.global_side)) / speed
@@ -239,7 +239,8 @@ def memory_bytes(plan: Plan) -> float:
     kept = together * _kept_bytes(plan)
     if run.device != "cpu":
         return PROCESS_BYTES + state + kept
-    seen = min(GAUGE_KNOWN, plan.pictures) + min(GAUGE_ASKED, plan.pictures / 9) if run.measure_epochs else 0
+    is_measured = run.measure_epochs or plan.tuning.guard
+    seen = min(GAUGE_KNOWN, plan.pictures) + min(GAUGE_ASKED, plan.pictures / 9) if is_measured else 0
     gauge = seen * 3 * plan.crops.global_side**2
     return PROCESS_BYTES + run.workers * WORKER_BYTES + state + kept + gauge
 

@@ -57,6 +57,7 @@ from engine.settings import (
 )
 
 MIN_PICTURES = 2
+LEAST_GRID = 3  # patches along a side: a block that is hidden must be smaller than the picture
 MIN_CLASSES = 2
 OF_A_MOVING_TEACHER = ("dino_weight", "dino_loss", "predictor", "teacher_follows")
 """Settings of teacher and student that say nothing of a frozen teacher."""
@@ -314,6 +315,11 @@ def _check(plan: Plan) -> None:
                 raise BadRecipe(
                     f"{name} {side} is no multiple of the patch side {shape.patch}.", f"Take {near}, for example."
                 )
+        if "ibot" in plan.heeded and plan.ibot.ibot_weight and crops.global_side < LEAST_GRID * shape.patch:
+            raise BadRecipe(
+                f"Crops of global_side {crops.global_side} px have too few patches to hide some.",
+                f"Take {LEAST_GRID * shape.patch} px or more, a smaller patch, or ibot_weight 0.",
+            )
         if shape.width % shape.heads:
             raise BadRecipe(f"{shape.heads} heads do not divide the width {shape.width}.", "Take a divisor of it.")
         for name in ("depth", "heads", "registers", "stem", "feed_forward"):

@@ -184,7 +184,11 @@ class DinoSettings(Settings):
         source="main_dino.py --norm_last_layer",
     )
     student_temperature: float = setting(
-        0.1, says="Sharpness of the student's answer; lower is sharper.", low=0.01, high=1.0, source="DINO §3.1"
+        says="Sharpness of the student's answer; lower is sharper.",
+        low=0.01,
+        high=1.0,
+        source="DINO §3.1: 0.1; SEED: 0.2",
+        before=0.1,
     )
     teacher_temperature: float = setting(
         says="Sharpness of the teacher's answer; lower is sharper, above 0.07 is unstable.", low=0.005, high=0.2
@@ -613,9 +617,10 @@ def choices_of(info: FieldInfo) -> tuple[str, ...]:
 class TeacherFacts:
     """What a plan must know of the teacher of a distillation.
 
-    ``multiple`` divides the sides, in px, of the pictures it takes; ``fixed_side`` is the only one, 0 where it takes
-    any. ``prototypes``: K of its head, 0 where it has none; ``temperature`` and ``centring``: of its answers at the end
-    of its run.
+    ``width`` is that of what it compares with its prototypes: its head's bottleneck, or its features. ``multiple``
+    divides the sides, in px, of the pictures it takes; ``fixed_side`` is the only one, 0 where it takes any.
+    ``prototypes``: K of its head, 0 where it has none; ``temperature`` and ``centring``: of its answers at the end of
+    its run.
     """
 
     width: int

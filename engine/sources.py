@@ -76,8 +76,8 @@ def expanded(pattern: str) -> list[str]:
         BadInput: that are too many.
     """
     texts: dict[str, None] = {}
-    for text in _expanded(pattern):
-        if len(texts) == MOST_NAMES:
+    for number, text in enumerate(_expanded(pattern)):
+        if number == MOST_NAMES:
             raise BadInput(f"'{pattern}' stands for more than {MOST_NAMES:,} names.", "Name fewer shards.")
         texts[text] = None
     return list(texts)

@@ -257,6 +257,8 @@ class Terminal:
                 self._say(
                     f"step {message.step:,}: {measured}guard {score:.3f}, {100 * share:.0f} % of the start's neighbours"
                 )
+            case Measured(values={"accuracy": right, "knn": accuracy}):
+                self._say(f"step {message.step:,}: {right:.3f} of held-out pictures named right, 20-NN {accuracy:.3f}")
             case Measured(values={"knn": accuracy}):
                 self._say(f"step {message.step:,}: 20-NN accuracy {accuracy:.3f}")
             case Measured(values={"neighbours_kept": share}):

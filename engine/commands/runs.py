@@ -263,9 +263,7 @@ def on_these_processes(plan: Plan, tell: Tell = lambda _message: None) -> Plan:
     accumulation = next(n for n in range(1, each + 1) if each % n == 0 and each // n <= part)
     if each // accumulation < part:
         text = f"Batch norm and KoLeo see {each // accumulation} pictures at once, not {part} as before."
-        tell(
-            Noticed(level="warning", text=text, hint=f"{plan.processes} processes, or fewer, would keep it as it was.")
-        )
+        tell(Noticed(level="warning", text=text, hint=f"{plan.processes} processes keep it as it was."))
     changed = plan.run.model_copy(update={"accumulation": accumulation})
     return plan.model_copy(update={"processes": processes, "run": changed})
 

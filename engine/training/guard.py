@@ -19,7 +19,7 @@ Source: users whose features became worse with every step from the released weig
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 LEAST_ASKED = 25  # pictures asked about: fewer tell accuracies apart by 0.1 at best
@@ -184,6 +184,10 @@ class Watch:
 
 
 def _reading(of: str, numbers: Mapping[str, float]) -> Reading:
-    values = {field.name: numbers[f"{of}_{field.name}"] for field in fields(Reading)}
-    counts = {name: int(values.pop(name)) for name in ("n_pictures", "n_asked")}
-    return Reading(**counts, **values)  # type: ignore[arg-type] - names and types are those of the fields
+    return Reading(
+        n_pictures=int(numbers[f"{of}_n_pictures"]),
+        n_asked=int(numbers[f"{of}_n_asked"]),
+        knn=numbers[f"{of}_knn"],
+        effective_rank=numbers[f"{of}_effective_rank"],
+        neighbours_of_start=numbers[f"{of}_neighbours_of_start"],
+    )

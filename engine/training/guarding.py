@@ -4,7 +4,7 @@ The first process reads the features; what follows is told to the others. The we
 of the run, so that a run that was killed and taken up again goes back to the same ones, bit for bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,9 +43,8 @@ class Guarding:
     watch: Watch | None = None
     start_Qk: Tensor | None = None
 
-    def take_up(self, start: checkpoint.Checkpoint) -> None:
+    def take_up(self, tensors: Mapping[str, Tensor]) -> None:
         """Know what was known when a checkpoint was written, unless the best weights were left in another run."""
-        tensors = start.tensors()
         kept = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
         if kept and checkpoint.best_step(self.checkpoints) is not None:
             self.start_Qk = kept.pop("start_Qk")

@@ -26,6 +26,7 @@ class Moment:
     momentum: float
     teacher_temperature: float
     is_last_of_epoch: bool = False
+    step: int = 0
     first_epoch: int = 0
     """Where the phase began: only heads learn first, if a run starts from weights, and then everything begins anew."""
 
@@ -33,7 +34,6 @@ class Moment:
     def epoch_of_phase(self) -> int:
         """Epochs since the phase began."""
         return self.epoch - self.first_epoch
-    step: int = 0
 
 
 def cosine(start: float, end: float, step: int, steps: int, *, warmup: int = 0) -> float:

@@ -121,6 +121,7 @@ class Teacher(nn.Module):
         if self.heads is None:
             return facts
         about = self.heads.about
+        facts = replace(facts, width=about.bottleneck)
         return replace(facts, prototypes=about.prototypes, temperature=about.temperature, centring=about.centring)
 
 

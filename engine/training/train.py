@@ -23,6 +23,7 @@ from engine.catalogue import IMAGENET_MEAN, IMAGENET_STD, VitShape
 from engine.errors import BadRecipe, Diverged, OutOfMemory, UnreadablePicture
 from engine.machine import make_cpu_fast
 from engine.measuring.confusion import Confusion
+from engine.models.adapters import adapt
 from engine.models.backbones import build_backbone
 from engine.models.vit import VisionTransformer
 from engine.models.weights import read_backbone, write_backbone
@@ -244,11 +245,12 @@ def _guarding(run: Run, start: checkpoint.Checkpoint | None) -> Guarding:
     """Return the guard of a run, which knows what it knew when the checkpoint was written."""
 
     def put_back(best: checkpoint.Checkpoint) -> None:
-        checkpoint.restore(best.tensors(), run.objective, run.groups, run.optimiser, run.scaler)
+        tensors = best.tensors(checkpoint.splits(run.objective))
+        checkpoint.restore(tensors, run.objective, run.groups, run.optimiser, run.scaler)
 
     guarding = Guarding(run.plan, run.folder / "checkpoints", put_back, run.tell)
     if start is not None:
-        guarding.take_up(start)
+        guarding.take_up(start.tensors(checkpoint.splits(run.objective)))
     return guarding
 
 
@@ -296,7 +298,7 @@ def _loop(run: Run, batches: Batches, gauge: Gauge | None, first: int, should_st
 def _let_backbone_learn(run: Run) -> None:
     """Begin the second phase of a run whose heads learnt first; processes then average more than heads."""
     run.objective.freeze_backbone(False)
-    if distributed.world()[1] > 1:
+    if distributed.world()[1] > 1 and not run.is_sharded:
         run.objective.average(lambda student: distributed.averaged(student, run.device))
 
 
@@ -469,7 +471,10 @@ class _Keeper:
         self._probes = _choose_probes(run, pixels) if run.is_first else []
         self._backbone = run.objective.backbone
         if run.is_sharded and run.is_first:
-            self._backbone = build_backbone(run.plan.shape).to(run.device)
+            self._backbone = build_backbone(run.plan.shape)
+            if run.plan.tuning.lora_rank:
+                adapt(self._backbone, run.plan.tuning.lora_rank)
+            self._backbone.to(run.device)
 
     @property
     def has_ended(self) -> bool:
@@ -488,7 +493,7 @@ class _Keeper:
         look = self._measure(step) if self._run.is_first else None
         if guarding:
             guarding.begin(look, step)
-        if guarding and self._run.is_first:
+        if guarding and (self._run.is_first or self._run.is_sharded):
             self._keep(step, is_best=True)
 
     def after(self, step: int, meter: _Meter, *, is_last: bool) -> None:
@@ -558,11 +563,15 @@ class _Keeper:
         is_due = guarding.is_due(step)
         if not (is_due or have_heads_learnt or is_last) or self.went_back(meter):
             return False
+        self._gather()
         if have_heads_learnt:
             guarding.heads_have_learnt(step)
         if not is_due:
             return have_heads_learnt
-        return guarding.judge(self._measure(step) if self._run.is_first else None, step)
+        is_best = guarding.judge(self._measure(step) if self._run.is_first else None, step)
+        if not is_best:
+            self._gather()  # the weights may be others now
+        return is_best
 
     def went_back(self, meter: _Meter) -> bool:
         """Tell whether a gradient was not finite and the guard went back for that."""
@@ -571,11 +580,12 @@ class _Keeper:
             return False
         guarding.harmed()
         meter.forget()
+        self._gather()
         return True
 
     def _keep(self, step: int, *, is_best: bool) -> None:
         self._save(step)
-        if is_best:
+        if is_best and self._run.is_first:
             guarding = self._run.guarding
             checkpoint.mark_best(self._checkpoints, step, guarding.known.best_score if guarding else self._best)
 
@@ -634,6 +644,7 @@ class _Keeper:
         asked, tuned = None, ""
         if self._run.guarding and not is_stopped:
             tuned = self._run.guarding.end(step)
+            self._gather()
             self._scores |= self._run.guarding.numbers(self._run.guarding.known.best)
             self._run.tell(Noticed(level="info", text=tuned))
         if self._run.is_first and not is_stopped:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,13 @@ def _judged(project: Path, run: Path, domain: Domain) -> dict[str, Any]:
     with Project.at(project) as opened:
         pictures = opened.pictures(readable=True)
         root = opened.pictures_folder
+    if domain.has_hidden_labels:
+        pictures = [replace(picture, label=picture.path[0]) for picture in pictures]
     gauge = make_gauge(root, pictures, SIDE, seed=0)
     assert gauge is not None
+    labels_N = gauge.labels_N
+    if domain.has_hidden_labels:
+        gauge = replace(gauge, labels_N=None)
     seen = {}
     for name in ("init", "backbone"):
         if not (run / f"{name}.safetensors").exists():
@@ -179,7 +184,7 @@ def _judged(project: Path, run: Path, domain: Domain) -> dict[str, Any]:
         "end": asdict(now.reading),
     }
     if domain.has_hidden_labels:
-        labels_N = torch.tensor([int(picture.path[0]) for picture in pictures])
+        assert labels_N is not None
         places_N = torch.arange(len(labels_N))
         judged["hidden"] = [leave_one_out_accuracy(seen[name], labels_N, places_N) for name in ("init", "backbone")]
     return judged

@@ -16,8 +16,7 @@ from engine.recipes import Plan, Recipe, settle
 from engine.settings import Facts
 from engine.training.losses import dino_loss, info_nce_loss, sinkhorn_knopp
 from engine.training.objectives import OBJECTIVES
-from engine.training.objectives.encoder import follow
-from engine.training.objectives.objective import Objective, Part
+from engine.training.objectives.objective import Objective, Part, follow
 from engine.training.objectives.queue import Queue
 from engine.training.optimisers import make_optimiser
 from engine.training.schedules import Moment, moment

@@ -81,6 +81,7 @@ def plan_of(case: dict) -> Plan:
                 "clip_by": "network",
                 "clip": case["clip"],
                 "warmup_epochs": 0,
+                "weight_decay": 0.04,
                 "weight_decay_end": 0.2,
                 "freeze_last_layer": 1,
             },

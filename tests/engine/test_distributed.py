@@ -64,6 +64,8 @@ CASES = {
     "dino": {"objective": "dino", "head_norm": "batch"},
     "dinov2": {
         "objective": "dinov2",
+        "global_side": 32,
+        "local_side": 16,
         "centring": "sinkhorn",
         "separate_heads": True,
         "ibot_prototypes": 24,
@@ -71,6 +73,7 @@ CASES = {
         "drop_path_by": "leaving_out",
         "clip_by": "network",
         "checkpointing": True,
+        "packing": True,
     },
 }
 """Both compute as many parts of a batch with one, two and four processes, so that batch norm and KoLeo see the same."""
@@ -379,3 +382,11 @@ def test_processes_that_have_nothing_to_do_go_home(tmp_path, capfd):
     find_device("cpu")  # what it imports is then shared
     run_together(2, lambda: run(command))
     assert capfd.readouterr().out.count("Plan for 12 pictures") == 1
+
+
+@pytest.mark.parametrize(("processes", "here", "machines"), [("1", None, 1), ("8", "8", 1), ("32", "8", 4)])
+def test_machines_are_counted_by_their_processes(monkeypatch, processes, here, machines):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    if here:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    assert distributed.machines() == machines

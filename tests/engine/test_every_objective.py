@@ -19,6 +19,8 @@ from tests.killing import TINY, Killer, differences, state_of
 from tests.makers import write_photos
 
 SMALL = TINY | {
+    "global-side": "32",
+    "local-side": "16",
     "projector-width": "16",
     "projector-out": "8",
     "predictor-width": "16",

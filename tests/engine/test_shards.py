@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 
 from engine import shards
 from engine.commands.scanning import open_project, scan_into
@@ -21,7 +23,9 @@ from engine.protocol import Noticed
 from engine.sources import Shards, expanded, shard_names, source
 from engine.terminal import run
 from engine.training.pictures import PictureList, Pixels
-from tests.makers import photo
+from tests.killing import tiny_train
+from tests.makers import photo, write_photos
+from tests.together import run_together
 
 
 @pytest.fixture(autouse=True)
@@ -335,6 +339,26 @@ def test_scan_reads_shards_and_says_so_at_the_prompt(folder, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["unreadable"] == [{"path": "a.tar/2.jpg", "problem": "not a picture"}]
     assert (told["found"], told["readable"]) == (2, 1)
+
+
+@pytest.mark.slow
+def test_a_run_learns_from_shards_what_it_learns_from_loose_files(folder, tmp_path):
+    loose = tmp_path / "loose"
+    write_photos(loose, 8)
+    pictures = [(path.name, path.read_bytes()) for path in sorted(loose.iterdir())]
+    write_shard(folder / "0.tar", dict(pictures[:5]))
+    write_shard(folder / "1.tar", dict(pictures[5:]))
+    asked = {"epochs": "2", "measure_epochs": "0", "workers": "1", "probes": "0", "prepare": "no"}
+
+    def train_both():
+        for source_ in (folder, loose):
+            assert run(tiny_train(source_, tmp_path / f"{source_.name}.dinoviz", **asked)) == 0
+
+    run_together(1, train_both)
+    one, other = (tmp_path / f"{name}.dinoviz/runs/0001/backbone.safetensors" for name in ("data", "loose"))
+    ours, theirs = load_file(one), load_file(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_reading_shards_needs_no_torch():

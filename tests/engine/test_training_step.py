@@ -51,6 +51,7 @@ def plan_of(case: dict) -> Plan:
                 "optimiser": case["optimizer"],
                 "learning_rate": max(case["lr_schedule"]) * 256 / batch,
                 "warmup_epochs": 1,
+                "weight_decay": 0.04,
                 "weight_decay_end": 0.4,
                 "clip": case["clip_grad"],
                 "freeze_last_layer": case["freeze_last_layer"],

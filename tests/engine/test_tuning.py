@@ -9,15 +9,18 @@ import pytest
 import torch
 
 from engine.errors import BadRecipe
+from engine.machine import find_device
 from engine.models.weights import load_backbone, read_backbone
 from engine.protocol import Measured, Noticed, decode
 from engine.recipes import Plan, Recipe, settle
 from engine.settings import Facts
+from engine.terminal import run as run_engine
 from engine.training import checkpoint
 from engine.training import train as training
 from engine.training.schedules import moment
 from tests.killing import Killer, differences, state_of, tiny_train
 from tests.makers import TINY, write_photos
+from tests.together import run_together
 
 GUARDED = {"guard": "yes", "guard-every": "2", "heads-first-epochs": "2", "probes": "0"}
 HARMFUL = {"learning-rate": "10", "momentum": "0", "momentum-end": "0", "warmup-epochs": "0"}
@@ -257,3 +260,19 @@ def test_labels_and_teachers_need_no_guard():
     plan = _settled(facts, objective="supervised")
     assert not plan.tuning.guard
     assert plan.tuning.heads_first_epochs == 0
+
+
+@pytest.mark.slow
+def test_two_processes_go_back_together(photos, start, tmp_path):
+    project = tmp_path / "p.dinoviz"
+    command = tiny_train(photos, project, init=str(start), **GUARDED, **HARMFUL)
+    find_device("cpu")  # what it imports is then shared
+
+    def train() -> None:
+        assert run_engine(command) == 0
+
+    run_together(2, train)
+    assert [n.text[:10] for n in _messages(project / "runs/0001", Noticed) if n.text.startswith("Rollback")] == [
+        f"Rollback {i}" for i in (1, 2, 3, 4)
+    ]
+    assert differences(_backbone(project / "runs/0001"), _backbone(start)) == []

@@ -13,8 +13,8 @@ from engine.models.projectors import Projector
 from engine.recipes import Plan
 from engine.training.crops import GLOBALS
 from engine.training.losses import normalised_mse_loss
-from engine.training.objectives.encoder import Encoder, encoder, follow
-from engine.training.objectives.objective import Loss, Objective, Part
+from engine.training.objectives.encoder import Encoder, encoder
+from engine.training.objectives.objective import Loss, Objective, Part, follow
 from engine.training.objectives.self_distillation import spread_of
 from engine.training.schedules import Moment
 

@@ -7,10 +7,12 @@ What the teacher answers depends on what is there of it. With the head and the c
 those it gave its own student. Released weights have no head; then its prototypes are its features of some of the
 pictures that are learnt from, and its answer to a crop is how like the crop is to each of them, a distribution
 (SEED, Fang et al. 2021). Both features and prototypes are brought to mean 0 and length 1 first: features of pictures
-share a large common part, by which all would be alike. The student's head brings its features to the teacher's width,
-where they are compared with the very same prototypes: from the first step it is told where a picture lies, as in SEED,
-instead of having to learn what each prototype stands for. Asked for another width it learns prototypes of its own, as
-it does from a teacher with a head, whose prototypes lie behind layers that the student does not have.
+share a large common part, by which all would be alike.
+
+The student's head ends as wide as what the teacher compares with its prototypes, and the student is compared with the
+very same prototypes: from the first step it is told where a picture lies, as in SEED, instead of having to learn what
+each prototype stands for. In 92 steps on 767 photos of clothing that was worth 6 points of 20-NN accuracy. Asked for
+another width (bottleneck), it learns prototypes of its own.
 
 The student's patches are brought to the teacher's, each by its own place, through one linear layer: answers for whole
 pictures alone leave a small network's patches vague. Here the means are taken out, too.
@@ -41,7 +43,7 @@ from engine.training.crops import GLOBALS
 from engine.training.losses import entropy, koleo_loss
 from engine.training.objectives.objective import Loss, Objective, Part, new_backbone, runs_of_one_size
 from engine.training.objectives.self_distillation import (
-    mean_over_processes,
+    move_centre,
     projection_head,
     sharpened,
     spread_of,
@@ -153,11 +155,12 @@ class Distillation(Objective):
         self.register_buffer("prototypes_KE", torch.zeros(0 if teacher.heads else k, teacher.width))
         if is_new:
             self._find_prototypes(pixels, device)
-        if teacher.heads is None and self.settings.bottleneck == teacher.width:
+        prototypes_KE = teacher.heads.head.last_layer.weight_v if teacher.heads else self.prototypes_KE
+        if self.settings.bottleneck == prototypes_KE.shape[1]:
             for network in (self.student, self.kept):
-                last_layer = cast("ProjectionHead", network.head).last_layer
-                last_layer.requires_grad_(False)
-                last_layer.weight_v.copy_(self.prototypes_KE)
+                last_layer = cast("ProjectionHead", network.head).last_layer.requires_grad_(False)
+                last_layer.weight_v.copy_(prototypes_KE)
+                last_layer.weight_g.fill_(1.0)
         if is_new and teacher.heads is not None:
             self.centre_1K.copy_(teacher.heads.centre_1K)
 
@@ -272,7 +275,7 @@ class Distillation(Objective):
             statistic.copy_(self.student.get_buffer(name))
         assert self._sum is not None, "after_step follows answers"
         keep = self.settings.centre_momentum
-        self.centre_1K.mul_(keep).add_(mean_over_processes(*self._sum), alpha=1 - keep)
+        move_centre(self.centre_1K, *self._sum, keep)
         self._sum = None
 
 

@@ -61,19 +61,3 @@ def encoder(plan: Plan, *, drop_path: float, predictor: nn.Module | None = None)
         hidden=settings.projector_width,
     )
     return Encoder(new_backbone(plan, drop_path=drop_path), head, predictor)
-
-
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
-    """Make a teacher a mean of itself, weighted by ``keep``, and the student; 0 copies the student.
-
-    Statistics of batch normalisation are no parameters: the teacher's come from its own pictures. What does not learn
-    stays what it is, to the bit: a mean of equals would round.
-    """
-    of_student = dict(student.named_parameters())
-    moving = [name for name, _ in teacher.named_parameters() if keep == 0.0 or of_student[name].requires_grad]
-    of_teacher = dict(teacher.named_parameters())
-    theirs = [of_teacher[name].data for name in moving]
-    ours = [of_student[name].data for name in moving]
-    torch._foreach_mul_(theirs, keep)
-    torch._foreach_add_(theirs, ours, alpha=1 - keep)

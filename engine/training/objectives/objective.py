@@ -221,6 +221,21 @@ def new_backbone(plan: Plan, *, drop_path: float) -> nn.Module:
     return backbone
 
 
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
+    """Make a teacher a mean of itself, weighted by ``keep``, and the student; 0 copies the student.
+
+    Statistics of batch normalisation are no parameters: the teacher's come from its own pictures. What does not learn
+    stays what it is, to the bit: a mean of equals would round.
+    """
+    of_teacher, of_student = dict(teacher.named_parameters()), dict(student.named_parameters())
+    moving = [name for name in of_teacher if keep == 0.0 or of_student[name].requires_grad]
+    theirs = [of_teacher[name].data for name in moving]
+    ours = [of_student[name].data for name in moving]
+    torch._foreach_mul_(theirs, keep)
+    torch._foreach_add_(theirs, ours, alpha=1 - keep)
+
+
 def runs_of_one_size(views: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Yield the views in runs of one height and width."""
     start = 0

@@ -34,7 +34,7 @@ from engine.training.losses import (
     sinkhorn_knopp,
     teacher_answer,
 )
-from engine.training.objectives.objective import Loss, Objective, Part, new_backbone, runs_of_one_size
+from engine.training.objectives.objective import Loss, Objective, Part, follow, new_backbone, runs_of_one_size
 from engine.training.schedules import Moment
 
 
@@ -114,7 +114,7 @@ class SelfDistillation(Objective):
         self.has_patches = "ibot" in plan.heeded and plan.ibot.ibot_weight > 0
         self.student = network(plan, drop_path=plan.model.drop_path, is_student=True)
         self.teacher = network(plan, drop_path=0.0, is_student=False)
-        self._follow(0.0)
+        follow(self.teacher, self.student, 0.0)
         self.teacher.requires_grad_(False)
         if not plan.dino.dino_weight and self.student.patch_head is not None:
             self.student.head.requires_grad_(False)  # nothing reaches it, and processes wait for what learns
@@ -227,38 +227,23 @@ class SelfDistillation(Objective):
                     for parameter in cast("ProjectionHead", head).last_layer.parameters():
                         parameter.grad = None
         if self.settings.teacher_follows == "previous_iteration":
-            self._follow(0.0)
+            follow(self.teacher, self.student, 0.0)
 
     @torch.no_grad()
     def after_step(self, at: Moment) -> None:
         """Move the teacher and the centres."""
         match self.settings.teacher_follows:
             case "average":
-                self._follow(at.momentum)
+                follow(self.teacher, self.student, at.momentum)
             case "copy":
-                self._follow(0.0)
+                follow(self.teacher, self.student, 0.0)
             case "previous_epoch" if at.is_last_of_epoch:
-                self._follow(0.0)
+                follow(self.teacher, self.student, 0.0)
         assert self._sums, "after_step follows answers"
         keep = self.settings.centre_momentum
         for name, (sum_1K, n_rows) in self._sums.items():
-            mean_1K = mean_over_processes(sum_1K, n_rows)
-            cast("Tensor", getattr(self, name)).mul_(keep).add_(mean_1K, alpha=1 - keep)
+            move_centre(cast("Tensor", getattr(self, name)), sum_1K, n_rows, keep)
         self._sums = {}
-
-    @torch.no_grad()
-    def _follow(self, keep: float) -> None:
-        """Make the teacher a mean of itself, weighted by ``keep``, and the student; 0 copies the student.
-
-        What does not learn stays what it is, to the bit: a mean of equals would round.
-        """
-        teacher = dict(self.teacher.named_parameters())
-        student = dict(self.student.named_parameters())
-        moving = [name for name in teacher if keep == 0.0 or student[name].requires_grad]
-        theirs = [teacher[name].data for name in moving]
-        ours = [student[name].data for name in moving]
-        torch._foreach_mul_(theirs, keep)
-        torch._foreach_add_(theirs, ours, alpha=1 - keep)
 
 
 def sharpened(logits_NK: Tensor, centre_1K: Tensor, temperature: float, settings: DinoSettings) -> Tensor:
@@ -286,14 +271,18 @@ def spread_of(cls_BD: Tensor) -> dict[str, Tensor]:
     }
 
 
-def mean_over_processes(sum_1K: Tensor, n_rows: int) -> Tensor:
-    """Return the mean of rows that lie with all processes, from each one's sum and number, (1, K)."""
-    if not dist.is_initialized():
-        return sum_1K / n_rows
+@torch.no_grad()
+def move_centre(centre_1K: Tensor, sum_1K: Tensor, n_rows: int, keep: float) -> None:
+    """Move a centre towards the mean of the rows of all processes, told as their sum and number.
+
+    Where there are none, as no patch was hidden, it stays where it is.
+    """
     rows = sum_1K.new_tensor([float(n_rows)])
-    dist.all_reduce(sum_1K)
-    dist.all_reduce(rows)
-    return sum_1K / rows
+    if dist.is_initialized():
+        dist.all_reduce(sum_1K)
+        dist.all_reduce(rows)
+    moved_1K = centre_1K.mul(keep).add_(sum_1K / rows, alpha=1 - keep)
+    centre_1K.copy_(torch.where(rows > 0, moved_1K, centre_1K))
 
 
 def network(plan: Plan, *, drop_path: float, is_student: bool) -> Network:
