@@ -459,7 +459,11 @@ class OptimiserSettings(Settings):
         says="Epochs over which the learning rate rises from 0.", unit="epochs", low=0, high=500
     )
     weight_decay: float = setting(
-        says="Pull of the weights towards 0 at the start.", low=0.0, high=1.0, source="DINO app. C: 0.04; DeiT: 0.05"
+        says="Pull of the weights towards 0 at the start.",
+        low=0.0,
+        high=1.0,
+        source="DINO app. C: 0.04; DeiT: 0.05",
+        before=0.04,
     )
     weight_decay_end: float = setting(says="The same at the end; follows a cosine.", low=0.0, high=1.0)
     clip: float = setting(

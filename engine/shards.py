@@ -64,6 +64,20 @@ def shard_of(path: Path) -> tuple[Path, str] | None:
     return None
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file, or a member of a shard.
+
+    Raises:
+        OSError: it may not be looked for.
+    """
+    if shard_of(path) is None:
+        return path.is_file()
+    with suppress(FileNotFoundError):
+        opened(path).close()
+        return True
+    return False
+
+
 def opened(path: Path) -> BinaryIO:
     """Open a file, or a member of a shard, for reading.
 

@@ -10,6 +10,7 @@ from engine.finding.duplicates import find_duplicates
 from engine.project import Picture
 from engine.protocol import Noticed, Tell
 from engine.sets import FeatureSet
+from engine.shards import is_there
 from engine.store import sole_writer
 
 SOFTENED = {
@@ -76,6 +77,6 @@ def _gone(found: Duplicates, pictures: Mapping[int, Picture], root: Path, tell: 
 
 def _is_there(path: Path) -> bool:
     try:
-        return path.is_file()
+        return is_there(path)
     except OSError:  # in a folder that may not be looked into
         return False

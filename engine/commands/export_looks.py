@@ -24,6 +24,7 @@ from engine.protocol import Noticed, Tell
 from engine.seeing.grid import SIDE
 from engine.seeing.look import Gaze
 from engine.seeing.masks import KEEP
+from engine.shards import is_there
 from engine.timing import Pace
 
 SMOOTH_TOLERANCE_PX = 0.75
@@ -291,7 +292,7 @@ def _sources_in(path: Path) -> list[Source]:
             Source(path=path / row.path, name=row.path, id=number, split=row.split)
             for number, row in enumerate(pictures, start=1)
         ]
-    if path.exists():
+    if is_there(path):
         return [Source(path=path, name=path.name, id=1)]
     raise BadInput(f"There is no picture '{path}'.", "Check the path.")
 

@@ -11,6 +11,7 @@ from engine.machine import find_device
 from engine.models.weights import Backbone, load_backbone
 from engine.protocol import Noticed, Tell
 from engine.seeing.files import Looked
+from engine.shards import is_there
 
 
 def named_pictures(named: Sequence[Path]) -> list[Path]:
@@ -23,7 +24,7 @@ def named_pictures(named: Sequence[Path]) -> list[Path]:
     for path in named:
         if path.is_dir():
             paths += [path / found.path for found in find_pictures(path).pictures]
-        elif path.exists():
+        elif is_there(path):
             paths.append(path)
         else:
             raise BadInput(f"There is no picture '{path}'.", "Check the path.")

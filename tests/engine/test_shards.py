@@ -97,6 +97,10 @@ def test_a_picture_in_a_shard_is_opened_like_a_file(folder):
     (folder / "b.jpg").write_bytes(jpeg(3))
     write_shard(folder / "a.tar", {"./b.jpg": jpeg(3)})
     inside = folder / "a.tar" / "b.jpg"
+    assert shards.is_there(inside)
+    assert shards.is_there(folder / "b.jpg")
+    assert not shards.is_there(folder / "a.tar" / "c.jpg")
+    assert not shards.is_there(folder / "c.jpg")
     assert np.array_equal(open_rgb(inside), open_rgb(folder / "b.jpg"))
     assert np.array_equal(thumbnail(inside, 16), thumbnail(folder / "b.jpg", 16))
     assert list(probe_many([inside], workers=1)) == list(probe_many([folder / "b.jpg"], workers=0))

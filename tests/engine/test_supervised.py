@@ -137,6 +137,11 @@ def test_a_plan_without_classes_is_refused():
         settle(Recipe.of(SMALL), Facts(n_pictures=64, classes=("one",)))
 
 
+def test_a_sharded_classifier_is_refused():
+    with pytest.raises(BadRecipe, match="sharding"):
+        plan_of(sharding="fsdp")
+
+
 # What is learnt
 
 

@@ -26,6 +26,7 @@ from dinoviz.controls import Choice, Elided, EmptyState, IconButton, Section, la
 from dinoviz.views.train import run_plan
 from dinoviz.views.train.run_plan import BASIC, START, Prepared, Texts
 from dinoviz.words import tr
+from engine.catalogue import heeded
 from engine.settings import FIELDS, SECTIONS, choices_of, unit_of
 
 NAME_PX, CONTROL_PX = 172, 132
@@ -233,8 +234,8 @@ class RecipeForm(QWidget):
     def show_prepared(self, texts: Texts, prepared: Prepared) -> None:
         """Show what was typed, by field, and what it comes to; only what the objective heeds."""
         self._shown = texts, prepared
-        if prepared.plan is not None and frozenset(prepared.plan.heeded) != self._heeded:
-            self._heeded = frozenset(prepared.plan.heeded)
+        if frozenset(heeded(prepared.objective)) != self._heeded:
+            self._heeded = frozenset(heeded(prepared.objective))
             self._find(self.search.text())
         for name in self.rows:
             self._show_row(name)

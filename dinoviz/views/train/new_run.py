@@ -39,7 +39,7 @@ from dinoviz.views.train.machine_facts import MachineFacts, Machines
 from dinoviz.views.train.run_plan import START, Ground, Prepared
 from dinoviz.watching import watch
 from dinoviz.words import counted, time_roughly, tr
-from engine.catalogue import BUNDLED, Shape, VitShape
+from engine.catalogue import BUNDLED, OBJECTIVES, Shape, VitShape
 from engine.errors import UserError
 from engine.estimates import Speed, parameters
 from engine.facts import TRAIN, free_bytes, start_shape
@@ -171,7 +171,7 @@ class NewRunPage(QWidget):
         column.setContentsMargins(theme.SPACE_L, theme.SPACE_L, theme.SPACE_L, theme.SPACE_L)
         column.setSpacing(theme.SPACE_S)
         self._plan_line = label("", "heading", wraps=True)
-        self._lines = [label("", "muted", wraps=True) for _ in range(3)]
+        self._lines = [label("", "muted", wraps=True) for _ in range(4)]
         self._warning = label("", "warning", wraps=True)
         self._wrong = label("", "danger", wraps=True)
         for part in (self._plan_line, *self._lines, self._warning, self._wrong):
@@ -340,6 +340,7 @@ class NewRunPage(QWidget):
                 )
             )
             self._lines[1].setText(_network_in_words(plan))
+            self._lines[3].setText(f"{plan.run.objective}: {OBJECTIVES[plan.run.objective].says}")
             self._lines[2].setText(
                 tr(
                     "About {rate} pictures/s ({source}); {memory} of memory, {disk} of disk",

@@ -11,14 +11,14 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic.fields import FieldInfo
 
 from dinoviz.table import NONE, Ids, PictureTable
-from engine.catalogue import VIT_SIZES, Shape, heeded
+from engine.catalogue import BUNDLED, VIT_SIZES, WEIGHTS, ObjectiveName, Shape, heeded
 from engine.errors import BadRecipe
 from engine.estimates import Estimate, Speed, estimate
 from engine.facts import TRAIN, Machine, facts_of, to_train_on
@@ -29,7 +29,7 @@ Texts = Mapping[str, str]
 """What was typed, by field; a field that is not there is to be settled."""
 Kind = Literal["choice", "switch", "whole", "number", "text"]
 
-BASIC = ("model", "epochs", "batch", "objective", "global_side", "local_side", "local_crops", "device")
+BASIC = ("objective", "teacher", "model", "epochs", "batch", "global_side", "local_side", "local_crops", "device")
 """Fields that are shown first; the others are folded under their section's heading. ``init`` has a place of its own."""
 START = "init"
 PATCHES = (8, 14, 16)
@@ -89,6 +89,8 @@ def kind_of(info: FieldInfo) -> Kind:
 
 def suggestions_of(name: str) -> tuple[str, ...]:
     """Return values that a text may well have."""
+    if name == "teacher":
+        return (BUNDLED, *WEIGHTS)
     if name != "model":
         return ()
     return (*(f"{size}/{patch}" for size in VIT_SIZES for patch in PATCHES), "resnet-50")
@@ -153,6 +155,11 @@ class Prepared:
     problems: Mapping[str, str]
     problem: str
     took: Estimate | None
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """What the network is to learn by."""
+        return _objective(self.recipe.asked)
 
     @property
     def can_start(self) -> bool:
@@ -227,8 +234,12 @@ def _read(texts: Texts) -> tuple[Recipe, dict[str, str]]:
             asked |= Recipe.of({name: text.strip()}).asked
         except BadRecipe:
             problems[name] = _refusal(name, text.strip())
-    sections = heeded(str(asked.get("objective", FIELDS["objective"][1].default)))
+    sections = heeded(_objective(asked))
     return Recipe({name: value for name, value in asked.items() if FIELDS[name][0] in sections}), problems
+
+
+def _objective(asked: Mapping[str, Value]) -> ObjectiveName:
+    return cast("ObjectiveName", asked.get("objective", FIELDS["objective"][1].default))
 
 
 def _refusal(name: str, text: str) -> str:
