@@ -95,7 +95,7 @@ def _model(facts: Facts, values: Mapping[str, Value]) -> tuple[Value, str]:
         return name_of(facts.start), FROM_START
     if facts.device == "cpu":
         return "vit-tiny/8", "the smallest transformer, with patches that fit small crops: this runs on the CPU"
-    patch = 14 if _is_v2(values) else 16
+    patch = 14 if _is_published_v2(facts, values) else 16  # the convolutional stem makes powers of two
     if facts.n_pictures >= LARGE_FOLDER and facts.device_memory_bytes >= 40 * 2**30:
         return f"vit-base/{patch}", "enough pictures and memory for the larger network"
     return f"vit-small/{patch}", "the paper's network for one GPU"

@@ -47,3 +47,23 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name():
     with pytest.raises(BadRecipe) as refused:
         Recipe.preset("vitl16-shrt")
     assert "vitl16-short" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("n", "device", "expected"),
+    [
+        (1_000, "cpu", ("vit-tiny/8", "conv", 1024, False, "ema", 1.0, 0.2, False)),
+        (10_000, "cuda", ("vit-small/16", "conv", 1024, False, "sinkhorn", 1.0, 0.2, True)),
+        (100_000, "cuda", ("vit-small/14", "patch", 4096, False, "sinkhorn", 0.9, 0.1, True)),
+        (1_000_000, "cuda", ("vit-base/14", "patch", 65_536, True, "sinkhorn", 0.9, 0.1, True)),
+    ],
+)
+def test_settled_values_of_dinov2_are_pinned(n, device, expected):
+    facts = Facts(n_pictures=n, device=device, device_memory_bytes=80 * 2**30, cores=16)
+    plan = settle(Recipe.of({"objective": "dinov2"}), facts)
+    values = plan.values()
+    names = ("model", "stem", "prototypes", "separate_heads", "centring", "layer_decay", "koleo", "packing")
+    assert tuple(values[name] for name in names) == expected
+    asked_for_nothing_else = set(plan.reasons) - {"objective"}
+    assert {"separate_heads", "centring", "layer_decay", "patch_embed_rate", "clip_by"} <= asked_for_nothing_else
+    assert all(plan.reasons.values())
