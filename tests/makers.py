@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from engine.catalogue import Shape, VitShape
-from engine.settings import CropSettings
 from engine.sets import SetPlan
+from engine.settings import CropSettings
 
 if TYPE_CHECKING:
     from torch import nn

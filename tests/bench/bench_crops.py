@@ -26,8 +26,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from engine.images import open_rgb
-from engine.settings import CropSettings
 from engine.seeing.views import normalise
+from engine.settings import CropSettings
 from engine.training.crops import decode_side, draw_views, render_views
 from tests.makers import PUBLISHED_CROPS
 

@@ -26,8 +26,8 @@ from dinoviz.views.train.probe_sheet import ProbeSheet
 from dinoviz.views.train.run_plan import Ground, prepared
 from engine.facts import Machine
 from engine.recipes import Recipe, settle
-from engine.settings import Facts
 from engine.seeing.probe_files import ProbeLook
+from engine.settings import Facts
 from tests.dinoviz.runs import measured, write_plan
 
 MEASUREMENTS = 100_000

@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from engine.images import open_rgb
-from engine.settings import CropSettings
 from engine.seeing.views import normalise
+from engine.settings import CropSettings
 from engine.training.crops import ColourJitter, View, decode_side, draw_views, render, render_views
 from engine.training.draws import uniforms
 from tests.makers import PUBLISHED_CROPS as CROPS

@@ -11,8 +11,8 @@ import pytest
 
 from engine.estimates import Speed, disk_bytes, estimate, memory_bytes, parameters
 from engine.recipes import Plan, Recipe, settle
-from engine.settings import Facts
 from engine.run_files import RunState, newest_speed, plan_of, state_of
+from engine.settings import Facts
 from tests.makers import write_photos
 
 

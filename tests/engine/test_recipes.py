@@ -10,7 +10,7 @@ from engine.catalogue import ResNetShape, VitShape, shape_of
 from engine.errors import BadInput, BadRecipe
 from engine.recipes import Plan, Recipe, settle
 from engine.rules import RULES
-from engine.settings import FIELDS, Facts, SECTIONS, choices_of, range_of, unit_of
+from engine.settings import FIELDS, SECTIONS, Facts, choices_of, range_of, unit_of
 
 GIB = 2**30
 PINNED = ("model", "depth", "stem", "start", "global_side", "local_side", "local_crops", "prototypes")
