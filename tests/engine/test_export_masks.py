@@ -544,7 +544,7 @@ def test_project_gives_its_own_ids_names_and_splits(tmp_path):
     write_photos(tmp_path / "photos" / "train", 3)
     write_photos(tmp_path / "photos" / "val", 2)
     (tmp_path / "photos" / "val" / "broken.jpg").write_bytes(b"")
-    with open_project(tmp_path / "photos", None) as project:
+    with open_project(tmp_path / "photos", None, lambda _message: None) as project:
         scan_into(project, lambda _: None)
         known = {row.path: row for row in project.pictures()}
     found = sources_of([tmp_path / "photos.dinoviz"])
@@ -643,7 +643,7 @@ def test_masks_of_every_head_take_no_edits(backbone, sources, tmp_path):
 
 def test_list_chooses_pictures_of_a_project_by_their_paths(tmp_path, capsys):
     write_photos(tmp_path / "photos", 4)
-    with open_project(tmp_path / "photos", tmp_path / "p.dinoviz") as project:
+    with open_project(tmp_path / "photos", tmp_path / "p.dinoviz", lambda _message: None) as project:
         scan_into(project, lambda _message: None)
     names = tmp_path / "names.txt"
     names.write_text("p02.jpg\np00.jpg\ngone.jpg\n")
