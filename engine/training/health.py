@@ -31,8 +31,8 @@ UNIFORM = Ailment(
     name="uniform collapse",
     text="The teacher gives every picture the same, uniform answer: its entropy {teacher_entropy:.2f} "
     "is at ln K = {ln_k:.2f}, so there is nothing to learn from.",
-    hint="Switch on head_norm batch, lower teacher_temperature (of swav: epsilon), or start from a trained backbone with "
-    "--init.",
+    hint="Switch on head_norm batch, lower teacher_temperature (of swav: epsilon), or start from a trained backbone "
+    "with --init.",
 )
 ONE_PROTOTYPE = Ailment(
     name="one-prototype collapse",
@@ -43,14 +43,14 @@ ONE_PROTOTYPE = Ailment(
 SAME_FEATURES = Ailment(
     name="features alike",
     text="Features of different pictures point the same way (spread {feature_std:.3f}, 1 is even).",
-    hint="Switch on koleo 0.1 where the objective has it, use stronger crops (lower scale_split), or start from a trained "
-    "backbone with --init.",
+    hint="Switch on koleo 0.1 where the objective has it, use stronger crops (lower scale_split), or start from a "
+    "trained backbone with --init.",
 )
 FEW_DIRECTIONS = Ailment(
     name="few directions",
     text="Features vary along {effective_rank:.1f} directions only.",
-    hint="Switch on koleo 0.1 where the objective has it, or take a larger batch; a very uniform folder needs a trained "
-    "start, --init.",
+    hint="Switch on koleo 0.1 where the objective has it, or take a larger batch; a very uniform folder needs a "
+    "trained start, --init.",
 )
 
 
