@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from engine.models.weights import Backbone
+    from engine.training.objectives.objective import Objective
+    from engine.training.train import Run
 
 PUBLISHED_CROPS = CropSettings(
     global_side=224,
@@ -98,4 +100,25 @@ def backbone_of(model: "nn.Module", shape: Shape, *, source: str = "tiny", sha25
         recipe=None,
         about={},
         notices=(),
+    )
+
+
+def run_with(objective: "Objective", folder: Path) -> "Run":
+    """A run of an objective on the CPU in full precision, ready for `advance`; nothing that it tells is kept."""
+    import torch
+
+    from engine.training.optimisers import make_optimiser
+    from engine.training.train import Run
+
+    groups = objective.groups()
+    return Run(
+        folder=folder,
+        plan=objective.plan,
+        objective=objective,
+        groups=groups,
+        optimiser=make_optimiser(objective.plan.optimiser, groups),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        device=torch.device("cpu"),
+        is_first=True,
+        tell=lambda _message: None,
     )

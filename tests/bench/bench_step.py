@@ -22,15 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+
 from engine.catalogue import Shape, VitShape
 from engine.machine import make_cpu_fast
 from engine.recipes import Plan, Recipe, settle
 from engine.settings import Facts
 from engine.training.objectives.objective import Part
 from engine.training.objectives.self_distillation import SelfDistillation
-from engine.training.optimisers import make_optimiser
 from engine.training.schedules import moment
-from engine.training.train import Run, advance
+from engine.training.train import advance
+from tests.makers import run_with
 
 BATCH, PROTOTYPES = 16, 65_536
 SIDES = [224] * 2 + [96] * 8
@@ -159,17 +160,7 @@ class OurStep:
     def __init__(self, of: Plan) -> None:
         objective = SelfDistillation(of)
         self.plan, self.step = of, 0
-        self.run = Run(
-            folder=Path(),
-            plan=of,
-            objective=objective,
-            groups=objective.groups(),
-            optimiser=make_optimiser(of.optimiser, objective.groups()),
-            scaler=torch.amp.GradScaler("cpu", enabled=False),
-            device=torch.device("cpu"),
-            is_first=True,
-            tell=lambda _message: None,
-        )
+        self.run = run_with(objective, Path())
 
     def __call__(self, crops: list[Tensor]) -> float:
         told = advance(self.run, [Part(crops)], self.step, moment(self.plan, self.step))

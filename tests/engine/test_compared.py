@@ -18,9 +18,9 @@ from engine.training.losses import dino_loss, info_nce_loss, sinkhorn_knopp
 from engine.training.objectives import OBJECTIVES
 from engine.training.objectives.objective import Objective, Part, follow
 from engine.training.objectives.queue import Queue
-from engine.training.optimisers import make_optimiser
 from engine.training.schedules import Moment, moment
 from engine.training.train import Run, advance
+from tests.makers import run_with
 
 AT = Moment(epoch=20, learning_rate=1e-3, weight_decay=0.0, momentum=0.9, teacher_temperature=0.04)
 FACTS = Facts(n_pictures=64, device="cpu", device_memory_bytes=2**34, cores=8)
@@ -52,18 +52,7 @@ def run_of(objective: str, tmp_path, **asked) -> Run:
     if plan.model.model == "resnet-50":
         plan = plan.model_copy(update={"shape": TINY_RESNET})
     network = OBJECTIVES[objective](plan)
-    groups = network.groups()
-    return Run(
-        folder=tmp_path,
-        plan=plan,
-        objective=network,
-        groups=groups,
-        optimiser=make_optimiser(plan.optimiser, groups),
-        scaler=torch.amp.GradScaler("cpu", enabled=False),
-        device=torch.device("cpu"),
-        is_first=True,
-        tell=lambda message: None,
-    )
+    return run_with(network, tmp_path)
 
 
 def parts_of(n: int, *, n_pictures: int = 8, small: int = 2, side: int = 32, seed: int = 0) -> list[Part]:

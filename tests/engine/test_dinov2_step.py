@@ -13,11 +13,10 @@ from engine.recipes import Plan
 from engine.training.masking import masked_patches
 from engine.training.objectives.objective import Part
 from engine.training.objectives.self_distillation import SelfDistillation
-from engine.training.optimisers import make_optimiser
 from engine.training.schedules import Moment
 from engine.training.train import Run, advance
 from tests.engine.test_training_step import under, without_key_bias
-from tests.makers import PUBLISHED_CROPS
+from tests.makers import PUBLISHED_CROPS, run_with
 
 CASES = {case: f"dinov2_step_{case}.safetensors" for case in ("centering", "sinkhorn_sep", "centering_sep")}
 
@@ -113,17 +112,7 @@ def new_run(plan: Plan, init: dict[str, torch.Tensor], tmp_path) -> Run:
     objective = SelfDistillation(plan)
     for network in (objective.student, objective.teacher):
         network.load_state_dict({ours(name): tensor for name, tensor in init.items()})
-    return Run(
-        folder=tmp_path,
-        plan=plan,
-        objective=objective,
-        groups=objective.groups(),
-        optimiser=make_optimiser(plan.optimiser, objective.groups()),
-        scaler=torch.amp.GradScaler("cpu", enabled=False),
-        device=torch.device("cpu"),
-        is_first=True,
-        tell=lambda message: None,
-    )
+    return run_with(objective, tmp_path)
 
 
 def part_of(stored: dict[str, torch.Tensor], step: int, case: dict) -> Part:

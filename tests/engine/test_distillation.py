@@ -21,13 +21,12 @@ from engine.training.losses import teacher_answer
 from engine.training.named_teachers import keep_teacher, load_teacher
 from engine.training.objectives.distillation import Distillation, distillation_loss, patch_loss
 from engine.training.objectives.objective import Part
-from engine.training.optimisers import make_optimiser
 from engine.training.pictures import PictureList, Pixels
 from engine.training.schedules import moment
 from engine.training.teachers import kept_teacher
 from engine.training.train import Run, advance
 from tests.killing import tiny_train
-from tests.makers import TINY, tiny_backbone, write_photos
+from tests.makers import TINY, run_with, tiny_backbone, write_photos
 
 N = 12
 SMALL = {
@@ -85,18 +84,7 @@ def run_of(teacher: str, photos, folder, *, is_new: bool = True, **asked) -> Run
     if not (folder / "teacher").is_dir():
         keep_teacher(folder, teacher)
     objective.begin(folder, pixels_of(photos, folder), torch.device("cpu"), is_new=is_new)
-    groups = objective.groups()
-    return Run(
-        folder=folder,
-        plan=plan,
-        objective=objective,
-        groups=groups,
-        optimiser=make_optimiser(plan.optimiser, groups),
-        scaler=torch.amp.GradScaler("cpu", enabled=False),
-        device=torch.device("cpu"),
-        is_first=True,
-        tell=lambda message: None,
-    )
+    return run_with(objective, folder)
 
 
 def parts_of(n: int = 1, seed: int = 0) -> list[Part]:

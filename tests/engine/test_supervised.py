@@ -27,10 +27,9 @@ from engine.training.confusion_chart import confusion_chart
 from engine.training.health import ailments
 from engine.training.objectives.objective import Part
 from engine.training.objectives.supervised import Supervised
-from engine.training.optimisers import make_optimiser
 from engine.training.schedules import Moment, moment
 from engine.training.train import Run, advance
-from tests.makers import write_photos
+from tests.makers import run_with, write_photos
 
 CLASSES = ("cat", "dog", "hen")
 FACTS = Facts(n_pictures=64, device="cpu", classes=CLASSES)
@@ -45,18 +44,7 @@ def plan_of(**asked) -> Plan:
 def run_of(plan: Plan, tmp_path) -> Run:
     torch.manual_seed(0)
     objective = Supervised(plan)
-    groups = objective.groups()
-    return Run(
-        folder=tmp_path,
-        plan=plan,
-        objective=objective,
-        groups=groups,
-        optimiser=make_optimiser(plan.optimiser, groups),
-        scaler=torch.amp.GradScaler("cpu", enabled=False),
-        device=torch.device("cpu"),
-        is_first=True,
-        tell=lambda message: None,
-    )
+    return run_with(objective, tmp_path)
 
 
 def parts_of(n: int = 1, seed: int = 0) -> list[Part]:

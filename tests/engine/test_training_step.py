@@ -14,7 +14,7 @@ from engine.training.objectives.self_distillation import SelfDistillation
 from engine.training.optimisers import Lars, clip_by_tensor, make_optimiser, schedule
 from engine.training.schedules import Moment, cosine, moment
 from engine.training.train import Run, advance
-from tests.makers import PUBLISHED_CROPS
+from tests.makers import PUBLISHED_CROPS, run_with
 
 
 def plan_of(case: dict) -> Plan:
@@ -74,17 +74,7 @@ def new_run(plan: Plan, init: dict[str, torch.Tensor], tmp_path) -> Run:
     objective = SelfDistillation(plan)
     for network in (objective.student, objective.teacher):
         network.load_state_dict(init)
-    return Run(
-        folder=tmp_path,
-        plan=plan,
-        objective=objective,
-        groups=objective.groups(),
-        optimiser=make_optimiser(plan.optimiser, objective.groups()),
-        scaler=torch.amp.GradScaler("cpu", enabled=False),
-        device=torch.device("cpu"),
-        is_first=True,
-        tell=lambda message: None,
-    )
+    return run_with(objective, tmp_path)
 
 
 def under(stored: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

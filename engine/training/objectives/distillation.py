@@ -41,7 +41,7 @@ from engine.seeing.views import RESIZE, central, normalise
 from engine.training.batches import gone
 from engine.training.crops import GLOBALS
 from engine.training.losses import entropy, koleo_loss
-from engine.training.objectives.objective import Loss, Objective, Part, new_backbone, runs_of_one_size
+from engine.training.objectives.objective import Loss, Objective, Part, follow, new_backbone, runs_of_one_size
 from engine.training.objectives.self_distillation import (
     move_centre,
     projection_head,
@@ -264,13 +264,7 @@ class Distillation(Objective):
     @torch.no_grad()
     def after_step(self, at: Moment) -> None:
         """Move the average of the student, and the centre of a teacher's head."""
-        student, kept = dict(self.student.named_parameters()), dict(self.kept.named_parameters())
-        # What does not learn stays what it is, to the bit: a mean of equals would round.
-        names = [name for name, parameter in student.items() if parameter.requires_grad]
-        averages = [kept[name].data for name in names]
-        share = min(at.momentum, (1 + at.step) / (EARLY_STEPS + at.step))
-        torch._foreach_mul_(averages, share)
-        torch._foreach_add_(averages, [student[name].data for name in names], alpha=1 - share)
+        follow(self.kept, self.student, min(at.momentum, (1 + at.step) / (EARLY_STEPS + at.step)))
         for name, statistic in self.kept.named_buffers():  # of batch norm: the average sees no pictures itself
             statistic.copy_(self.student.get_buffer(name))
         assert self._sum is not None, "after_step follows answers"
