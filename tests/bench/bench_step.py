@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 from engine.catalogue import Shape, VitShape
 from engine.machine import make_cpu_fast
 from engine.recipes import Plan, Recipe, settle
