@@ -542,9 +542,10 @@ def _weight_decay_end(facts: Facts, values: Mapping[str, Value]) -> tuple[Value,
 
 
 def _epochs(facts: Facts, _: Mapping[str, Value]) -> tuple[Value, str]:
-    seen = CPU_PICTURES_SEEN if facts.device == "cpu" else GPU_PICTURES_SEEN
-    epochs = max(1 if facts.device == "cpu" else 100, min(800, seen // facts.n_pictures))
-    return epochs, f"about {epochs * facts.n_pictures / 1e6:.1f} million pictures seen"
+    wanted = CPU_PICTURES_SEEN if facts.device == "cpu" else GPU_PICTURES_SEEN
+    epochs = max(1 if facts.device == "cpu" else 100, min(800, wanted // facts.n_pictures))
+    seen = epochs * facts.n_pictures
+    return epochs, f"{seen / 1e6:.1f} million pictures seen" if seen >= 1e5 else f"{seen:,} pictures seen"
 
 
 def _fitting(facts: Facts, values: Mapping[str, Value]) -> int:
