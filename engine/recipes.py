@@ -82,6 +82,8 @@ class Recipe:
     def read(cls, path: Path) -> "Recipe":
         """Read a run file: TOML with fields at the top or under their section's heading.
 
+        ``preset = "NAME"`` at the top puts a published recipe below them.
+
         Raises:
             BadInput: the file cannot be read.
             BadRecipe: it is no TOML, or holds an unknown or impossible value.
@@ -92,10 +94,11 @@ class Recipe:
             raise BadInput(f"Cannot read the run file '{path}': {problem.strerror}.") from problem
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
             raise BadRecipe(f"'{path}' is no TOML file: {problem}.") from problem
+        preset = table.pop("preset", None)
         flat: dict[str, object] = {}
         for name, value in table.items():
             flat |= value if isinstance(value, dict) and name in SECTIONS else {name: value}
-        return cls.of(flat)
+        return cls.of(flat) if preset is None else cls.of(flat).over(cls.preset(str(preset)))
 
     @classmethod
     def preset(cls, name: str) -> "Recipe":

@@ -43,6 +43,15 @@ def test_what_is_asked_for_wins_over_the_preset():
     assert plan.dino.momentum == 0.992
 
 
+def test_a_run_file_may_stand_on_a_preset(tmp_path):
+    (tmp_path / "run.toml").write_text('preset = "vits14-short"\nepochs = 7\n[dino]\nkoleo = 0.3\n')
+    asked = Recipe.read(tmp_path / "run.toml").asked
+    assert (asked["epochs"], asked["koleo"], asked["model"]) == (7, 0.3, "vit-small/14")
+    (tmp_path / "run.toml").write_text("preset = 3\n")
+    with pytest.raises(BadRecipe, match="no preset '3'"):
+        Recipe.read(tmp_path / "run.toml")
+
+
 def test_an_unknown_preset_is_refused_with_the_nearest_name():
     with pytest.raises(BadRecipe) as refused:
         Recipe.preset("vitl16-shrt")
