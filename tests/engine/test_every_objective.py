@@ -124,7 +124,7 @@ def test_numbers_that_are_not_finite_end_the_run_and_leave_the_checkpoint_before
     objective, photos, project_of, monkeypatch
 ):
     calls = [0]
-    healthy = 10 if objective == "supervised" else 40  # crops of ten steps: labels are learnt from one a picture
+    healthy = 5 if objective == "supervised" else 20  # crops of five steps: labels are learnt from one a picture
     normalise = loop.normalise
 
     def poisoned(pictures: torch.Tensor) -> torch.Tensor:
