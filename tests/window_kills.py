@@ -20,9 +20,7 @@ LOST_AT_MOST_S = 2.0
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def kill_once(
-    project: Path, home: Path, after_s: float, victim: str, seed: int, within_s: float = ENDS_WITHIN_S
-) -> list[str]:
+def kill_once(project: Path, home: Path, after_s: float, victim: str, seed: int) -> list[str]:
     """Start a window, kill it or a child after some time, and return what does not hold; nothing where all is well.
 
     Args:
@@ -31,7 +29,6 @@ def kill_once(
         after_s: since its first word.
         victim: window, or the word by which a child's command line is known: vision, train.
         seed: of what it does.
-        within_s: time for every child to end.
     """
     names = ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")
     environment = {
@@ -54,8 +51,8 @@ def kill_once(
         window.kill()
         killed_at = time.time()
         window.wait()
-    _, alive = psutil.wait_procs(family, timeout=within_s)
-    wrong += [f"left after {within_s:.0f} s: {' '.join(process.cmdline()[:8])}" for process in alive]
+    _, alive = psutil.wait_procs(family, timeout=ENDS_WITHIN_S)
+    wrong += [f"left after {ENDS_WITHIN_S:.0f} s: {' '.join(process.cmdline()[:8])}" for process in alive]
     for process in alive:
         process.kill()
     return wrong + _lost(project, home, Path(said.name), killed_at)
