@@ -7,19 +7,19 @@ Letters after a name are its axes:
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.models.projectors import Projector
 from engine.recipes import Plan
 from engine.training.crops import GLOBALS
 from engine.training.losses import normalised_mse_loss
-from engine.training.objectives.encoder import Encoder, encoder
-from engine.training.objectives.objective import Loss, Objective, Part, follow
+from engine.training.objectives.encoder import Followed
+from engine.training.objectives.objective import Loss, Part
 from engine.training.objectives.self_distillation import spread_of
 from engine.training.schedules import Moment
 
 
-class Byol(Objective):
+class Byol(Followed):
     """Bootstrap your own latent, without negatives.
 
     With small crops as well, the student's answer to each of them is compared, too (DINO appendix E).
@@ -27,26 +27,9 @@ class Byol(Objective):
     Source: Grill et al. 2020, eq. 2; solo-learn methods/byol.py.
     """
 
-    student: Encoder
-
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
         width = plan.projector.projector_out
-        predictor = Projector(width, width, layers=2, hidden=plan.byol.predictor_width)
-        self.student = encoder(plan, drop_path=plan.model.drop_path, predictor=predictor)
-        self.teacher = encoder(plan, drop_path=0.0)
-        follow(self.teacher, self.student, 0.0)
-        self.teacher.requires_grad_(False)
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The student's (BYOL §3.1: only the online encoder is kept)."""
-        return self.student.backbone
-
-    @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        """Student and teacher."""
-        return (self.student, self.teacher)
+        super().__init__(plan, Projector(width, width, layers=2, hidden=plan.byol.predictor_width))
 
     @torch.no_grad()
     def answers(self, parts: Sequence[Part], at: Moment) -> list[list[Tensor]]:
@@ -60,7 +43,3 @@ class Byol(Objective):
         total = 2 * normalised_mse_loss(predicted.outputs_VBD, answer)
         watched = spread_of(torch.cat(predicted.cls_VBD[:GLOBALS]).detach()) if watch else {}
         return Loss(total, {"byol": total.detach()}, watched)
-
-    def after_step(self, at: Moment) -> None:
-        """Move the teacher."""
-        follow(self.teacher, self.student, at.momentum)

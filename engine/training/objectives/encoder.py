@@ -14,7 +14,8 @@ from engine.models.backbones import feature_width
 from engine.models.projectors import Projector
 from engine.models.vit import Features
 from engine.recipes import Plan
-from engine.training.objectives.objective import new_backbone, runs_of_one_size
+from engine.training.objectives.objective import Objective, follow, new_backbone, runs_of_one_size
+from engine.training.schedules import Moment
 
 
 class Encoded(NamedTuple):
@@ -49,6 +50,33 @@ class Encoder(nn.Module):
         outputs = projected if self.predictor is None else self.predictor(projected)
         rows = [len(view) for view in views_VBCYX]
         return Encoded(list(outputs.split(rows)), list(projected.split(rows)), list(cls_.split(rows)))
+
+
+class Followed(Objective):
+    """What BYOL and MoCo-v2 share: a student that is kept, and a teacher that follows its parameters."""
+
+    student: Encoder
+
+    def __init__(self, plan: Plan, predictor: nn.Module | None = None) -> None:
+        super().__init__(plan)
+        self.student = encoder(plan, drop_path=plan.model.drop_path, predictor=predictor)
+        self.teacher = encoder(plan, drop_path=0.0)
+        follow(self.teacher, self.student, 0.0)
+        self.teacher.requires_grad_(False)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The student's: BYOL's online encoder, MoCo's query encoder, which their papers evaluate."""
+        return self.student.backbone
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Student and teacher, which MoCo calls the key encoder."""
+        return (self.student, self.teacher)
+
+    def after_step(self, at: Moment) -> None:
+        """Move the teacher."""
+        follow(self.teacher, self.student, at.momentum)
 
 
 def encoder(plan: Plan, *, drop_path: float, predictor: nn.Module | None = None) -> Encoder:

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.recipes import Plan
 from engine.training.crops import GLOBALS
 from engine.training.losses import info_nce_loss
-from engine.training.objectives.encoder import Encoder, encoder
-from engine.training.objectives.objective import Loss, Objective, Part, follow
+from engine.training.objectives.encoder import Followed
+from engine.training.objectives.objective import Loss, Part
 from engine.training.objectives.queue import Queue
 from engine.training.objectives.self_distillation import spread_of
 from engine.training.schedules import Moment
 
 
-class Moco(Objective):
+class Moco(Followed):
     """Momentum contrast, symmetric: each large crop gives keys, and every other crop looks for them.
 
     The queue is that before the batch; the batch's keys enter after the step. Each view has its own. Keys are not
@@ -29,26 +29,10 @@ class Moco(Objective):
     Source: He et al. 2020, alg. 1; Chen et al. 2020 (MoCo-v2); solo-learn methods/mocov2plus.py (both directions).
     """
 
-    student: Encoder
-
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self.student = encoder(plan, drop_path=plan.model.drop_path)
-        self.teacher = encoder(plan, drop_path=0.0)
-        follow(self.teacher, self.student, 0.0)
-        self.teacher.requires_grad_(False)
         self.queue = Queue(GLOBALS, plan.moco.queue, plan.projector.projector_out)
         self._keys_GBD: Tensor | None = None
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The student's, which MoCo calls the query encoder and evaluates."""
-        return self.student.backbone
-
-    @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        """Student and teacher, which MoCo calls the key encoder."""
-        return (self.student, self.teacher)
 
     @torch.no_grad()
     def answers(self, parts: Sequence[Part], at: Moment) -> list[list[Tensor]]:
@@ -76,7 +60,7 @@ class Moco(Objective):
 
     def after_step(self, at: Moment) -> None:
         """Move the teacher, and put the batch's keys into the queue."""
-        follow(self.teacher, self.student, at.momentum)
+        super().after_step(at)
         assert self._keys_GBD is not None, "after_step follows answers"
         self.queue.put(self._keys_GBD)
         self._keys_GBD = None

@@ -86,7 +86,7 @@ class Objective(nn.Module):
     @property
     def backbone(self) -> nn.Module:
         """The network a run is for: what is measured, looked through and written at the end."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every objective has its own, and a module takes no ABC
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -100,7 +100,7 @@ class Objective(nn.Module):
 
     def judge(self, pictures_BCYX: Tensor) -> Tensor:
         """Return the score of each class for normalised pictures, (B, K), where classes are learnt."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every objective has its own, and a module takes no ABC
 
     def begin(self, folder: Path, pixels: Pixels, device: torch.device, *, is_new: bool) -> None:
         """Take what a run's folder holds besides the plan and the weights it starts from; nothing for most.
@@ -163,7 +163,7 @@ class Objective(nn.Module):
 
     def loss(self, part: Part, answer: Any, at: Moment, *, watch: bool = False) -> Loss:
         """Return the loss of one part of a batch; ``watch`` adds what tells collapse."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every objective has its own, and a module takes no ABC
 
     def groups(self) -> list[Group]:
         """Return the student's parameters as the optimiser treats them.
